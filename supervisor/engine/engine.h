@@ -1,0 +1,154 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "supervisor/base/clock.h"
+#include "supervisor/base/status.h"
+#include "supervisor/engine/container_config.h"
+
+namespace creel {
+
+// What the engine says of itself.
+struct EngineInfo {
+  std::string version;              // "20.10.24"
+  std::string api_version;          // the one negotiated, "1.41"
+  std::string cgroup_version;       // "1" or "2"
+  std::string default_runtime;
+  std::vector<std::string> runtimes;
+  std::vector<std::string> security_options;  // "name=seccomp,profile=default", "name=apparmor", …
+  std::string storage_driver;
+  std::string root_dir;
+  std::string operating_system;
+  std::string kernel_version;
+  bool rootless = false;
+  bool live_restore = false;
+  int cpus = 0;
+  int64_t memory_bytes = 0;
+  std::vector<std::string> warnings;
+};
+
+struct ImageInfo {
+  std::string id;  // "sha256:…"
+  std::vector<std::string> env;
+  std::vector<std::string> volumes;
+  std::vector<std::string> entrypoint;
+  std::string architecture;
+  int64_t size_bytes = 0;
+};
+
+enum class ContainerState { kCreated, kRunning, kPaused, kRestarting, kRemoving, kExited, kDead };
+
+struct ContainerInfo {
+  std::string id;
+  std::string name;  // without the leading slash
+  std::string image;
+  std::map<std::string, std::string> labels;
+  ContainerState state = ContainerState::kCreated;
+  int pid = 0;  // of PID 1 in the host's pid namespace; 0 when it does not run
+  int exit_code = 0;
+  bool oom_killed = false;
+  std::string error;
+  std::string json;  // the engine's own answer
+};
+
+struct ContainerStats {
+  std::chrono::system_clock::time_point at;
+  uint64_t cpu_total_ns = 0;
+  uint64_t memory_bytes = 0;  // without page cache that can be dropped
+  uint64_t memory_limit_bytes = 0;
+  uint64_t pids = 0;
+  uint64_t pids_limit = 0;
+  uint64_t block_read_bytes = 0;
+  uint64_t block_write_bytes = 0;
+};
+
+struct ProcessRow {
+  int pid = 0;  // in the host's pid namespace
+  uint32_t uid = 0;
+  std::string command;
+};
+
+enum class ChangeKind { kModified, kAdded, kDeleted };
+
+struct FileChange {
+  ChangeKind kind = ChangeKind::kModified;
+  std::string path;
+};
+
+struct EngineEvent {
+  std::string type;    // "container", …
+  std::string action;  // "die", "destroy", "oom", "pause", …
+  std::string id;
+  std::map<std::string, std::string> attributes;  // the container's labels are among them
+  std::chrono::system_clock::time_point at;
+};
+
+// The Docker Engine, as much of it as Creel needs. Thread-safe; calls block until their deadline.
+// Errors that any call may end with:
+//   kUnavailable        nothing answers at the engine's address, or it went away in between
+//   kDeadlineExceeded   it did not answer in time
+//   kFailedPrecondition its API versions and ours do not meet; both ranges are in the message
+//   kInternal           it answered with an error of its own; its message is passed on
+// A container or image that is not there is kNotFound; one in the wrong state (paused twice, name
+// taken) is kAlreadyExists or kFailedPrecondition.
+class Engine {
+ public:
+  // Takes some bytes; returns false to end the transfer.
+  using ByteSink = std::function<bool(std::string_view)>;
+  // Where the engine's own progress lines go.
+  using LineSink = std::function<void(std::string_view)>;
+  // Returns false to end the stream.
+  using EventSink = std::function<bool(const EngineEvent&)>;
+
+  virtual ~Engine() = default;
+
+  virtual absl::Status Ping(Deadline deadline) = 0;
+  virtual absl::StatusOr<EngineInfo> Info(Deadline deadline) = 0;
+
+  virtual absl::StatusOr<ImageInfo> InspectImage(const std::string& image, Deadline deadline) = 0;
+  // Builds from `context_tar`, a tar archive that holds a Dockerfile. `lines` may be empty.
+  virtual absl::Status BuildImage(std::string_view context_tar, const std::string& tag,
+                                  const LineSink& lines, Deadline deadline) = 0;
+
+  // Returns the container's id. kNotFound: the image is not on this host.
+  virtual absl::StatusOr<std::string> CreateContainer(const ContainerConfig& config,
+                                                      Deadline deadline) = 0;
+  virtual absl::Status StartContainer(const std::string& id, Deadline deadline) = 0;
+  virtual absl::StatusOr<ContainerInfo> InspectContainer(const std::string& id,
+                                                         Deadline deadline) = 0;
+  // Running or not. `label` is "key" or "key=value". `json` and `pid` are not filled in.
+  virtual absl::StatusOr<std::vector<ContainerInfo>> ListContainers(const std::string& label,
+                                                                    Deadline deadline) = 0;
+  virtual absl::Status PauseContainer(const std::string& id, Deadline deadline) = 0;
+  virtual absl::Status UnpauseContainer(const std::string& id, Deadline deadline) = 0;
+  // `signal` by name, such as "SIGKILL".
+  virtual absl::Status KillContainer(const std::string& id, const std::string& signal,
+                                     Deadline deadline) = 0;
+  // Waits for the end and returns the exit status.
+  virtual absl::StatusOr<int> WaitContainer(const std::string& id, Deadline deadline) = 0;
+  // Kills it if it runs, and removes its anonymous volumes. One that is gone already is no error.
+  virtual absl::Status RemoveContainer(const std::string& id, Deadline deadline) = 0;
+  virtual absl::StatusOr<std::vector<ProcessRow>> Top(const std::string& id,
+                                                      Deadline deadline) = 0;
+  virtual absl::StatusOr<ContainerStats> Stats(const std::string& id, Deadline deadline) = 0;
+  virtual absl::StatusOr<std::vector<FileChange>> Changes(const std::string& id,
+                                                          Deadline deadline) = 0;
+  // The tar archive of `path`. The engine does not see tmpfs mounts.
+  virtual absl::Status GetArchive(const std::string& id, const std::string& path,
+                                  const ByteSink& sink, Deadline deadline) = 0;
+
+  // Hands over container events as they come, until the sink returns false, `stop` is called from
+  // another thread through the returned handle's owner, or the engine goes away (kUnavailable).
+  // `label` as in ListContainers. `cancelled` is asked at least every 200 ms.
+  virtual absl::Status StreamEvents(const std::string& label, const EventSink& sink,
+                                    const std::function<bool()>& cancelled) = 0;
+};
+
+}  // namespace creel

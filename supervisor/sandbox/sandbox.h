@@ -1,0 +1,110 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "creel/shim/v1/shim.grpc.pb.h"
+#include "supervisor/base/clock.h"
+#include "supervisor/base/status.h"
+#include "supervisor/config/config.h"
+#include "supervisor/engine/engine.h"
+#include "supervisor/sandbox/remote_process.h"
+#include "supervisor/sandbox/shim_link.h"
+
+namespace creel {
+
+// What the host can do for sandboxes; found once at start. See host_abilities.h.
+struct HostAbilities;
+
+// What one sandbox is asked to be. Everything that must survive a restart is in here, and the store
+// keeps it.
+struct SandboxIdentity {
+  std::string id;         // 16 hex digits; the container is named `creel-ID`
+  std::string key;        // 32 random bytes, the shim's
+  uint32_t tool_uid = 0;
+  uint32_t tool_gid = 0;
+  std::string image;
+  std::string runtime;
+  std::string workspace;  // a host folder given by the gateway; empty: Creel's own
+  WorkspaceAccess access = WorkspaceAccess::kNone;
+  std::map<std::string, std::string> env;  // for the tools, besides PATH, HOME, LANG
+  LimitsConfig limits;
+  std::string container_id;     // filled in by Create
+  std::string spec_hash;        // filled in by Create, hex
+  std::string shim_sha256;      // filled in by Create, hex
+  std::string workspace_bound;  // filled in by Create: sized | watched | read-only
+};
+
+enum class SandboxState { kRunning, kFrozen, kLost, kClosed };
+
+// One container with its workspace, its link and its processes. Thread-safe.
+class Sandbox {
+ public:
+  // What all sandboxes share; must outlive them.
+  struct Host {
+    Engine& engine;
+    LinkPool& links;
+    const Config& config;
+    const HostAbilities& abilities;
+    std::string install_id;    // the `creel.install` label: which supervisor's they are
+    std::string shim_path;     // <state>/shim/<sha256>/creel-shim
+    std::string shim_sha256;   // hex
+  };
+
+  // Makes the container and waits until its shim has answered. On failure nothing is left behind.
+  //   kNotFound            the image is not on this host; the message says how to get it
+  //   kInvalidArgument     the workspace or another setting is not allowed
+  //   kFailedPrecondition  a wall cannot be had here and no concession names it
+  //   kResourceExhausted   out of disk, loop devices, …
+  //   kUnavailable         the engine or the shim did not answer before `deadline`
+  // On success `identity` has been filled in.
+  static absl::StatusOr<std::shared_ptr<Sandbox>> Create(const Host& host,
+                                                         SandboxIdentity& identity,
+                                                         Deadline deadline);
+  // Takes over a container that lives since before a restart.
+  static absl::StatusOr<std::shared_ptr<Sandbox>> Adopt(const Host& host,
+                                                        const SandboxIdentity& identity,
+                                                        Deadline deadline);
+  // Removes container, mounts, sockets and Creel's own workspace of a sandbox, whatever of it is
+  // there. For those that live, and for the remains of those that do not. Can be repeated.
+  static absl::Status Remove(const Host& host, const SandboxIdentity& identity, Deadline deadline);
+
+  virtual ~Sandbox() = default;
+
+  [[nodiscard]] virtual const SandboxIdentity& identity() const = 0;
+  [[nodiscard]] virtual SandboxState state() const = 0;
+  // Why it is frozen or lost; empty otherwise.
+  [[nodiscard]] virtual std::string reason() const = 0;
+
+  // The shim, while the link stands; else kUnavailable with the reason (which of container, shim and
+  // engine went away). A link that is being made again is waited for by `WhenLinked`.
+  virtual absl::StatusOr<std::shared_ptr<shim::v1::Shim::StubInterface>> shim() = 0;
+  virtual ProcessTable& processes() = 0;
+
+  // Stops all processes through the engine (retried), else through the freezer cgroup, else kills.
+  // Returns "engine", "cgroup" or "killed".
+  virtual absl::StatusOr<std::string> Freeze(const std::string& reason, Deadline deadline) = 0;
+  virtual absl::Status Thaw(Deadline deadline) = 0;
+  // Ends it and removes everything.
+  virtual absl::Status Close(Deadline deadline) = 0;
+
+  // The engine told that the container ended (`why` such as "container ended with exit code 137
+  // (out of memory)"). Ends every waiting call.
+  virtual void ContainerGone(const std::string& why) = 0;
+
+  // Calls that are under way through this sandbox are told when it is lost, frozen or closed: each
+  // returned registration's callback runs once with the reason. Destroying it unregisters.
+  using LostCallback = std::function<void(const absl::Status&)>;
+  virtual std::shared_ptr<void> OnLost(LostCallback callback) = 0;
+
+  [[nodiscard]] virtual std::string shim_version() const = 0;
+  [[nodiscard]] virtual std::vector<DroppedPeer> dropped_peers() const = 0;
+  // Bytes used in the workspace; 0 where unknown.
+  [[nodiscard]] virtual uint64_t WorkspaceUsed() const = 0;
+  [[nodiscard]] virtual std::vector<BindMount> mounts() const = 0;
+};
+
+}  // namespace creel

@@ -1,0 +1,79 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "supervisor/base/clock.h"
+#include "supervisor/base/status.h"
+#include "supervisor/config/config.h"
+#include "supervisor/sandbox/sandbox.h"
+#include "supervisor/store/store.h"
+
+namespace creel {
+
+// How a session is asked for.
+struct OpenOptions {
+  std::string session;
+  std::string sender;
+  std::string workspace;
+  std::optional<WorkspaceAccess> access;  // unset: as configured
+  std::map<std::string, std::string> env;
+};
+
+enum class SessionState { kOpening, kRunning, kFrozen, kLost, kClosing };
+
+// A session as it is at one moment.
+struct SessionView {
+  std::string session;
+  std::string sender;
+  SessionState state = SessionState::kOpening;
+  std::string reason;
+  std::chrono::system_clock::time_point opened_at;
+  std::chrono::system_clock::time_point last_call_at;
+  SandboxIdentity identity;
+  uint32_t processes = 0;
+};
+
+// Session keys and the sandboxes behind them: opens, finds, adopts, expires, removes. Thread-safe.
+// Which sessions share a sandbox (scope) is decided here by mapping the gateway's key to ours.
+class SessionManager {
+ public:
+  using OnSandbox = std::function<void(absl::StatusOr<std::shared_ptr<Sandbox>>)>;
+
+  // `host` and `store` must outlive it. Starts no thread of its own yet.
+  static absl::StatusOr<std::unique_ptr<SessionManager>> Create(const Sandbox::Host& host,
+                                                                Store& store, const Clock& clock);
+  virtual ~SessionManager() = default;
+
+  // Compares the store with the engine: adopts what lives, removes what was closed, pauses and lists
+  // what is unknown. Then starts the timers and the event stream.
+  virtual absl::Status Recover(Deadline deadline) = 0;
+
+  // The sandbox of an open session, at once; or opens it on a worker and calls back then. `done` is
+  // called exactly once, possibly before Acquire returns. Concurrent calls for one session wait for
+  // one opening. A LOST sandbox is removed and made anew.
+  virtual void Acquire(const OpenOptions& options, OnSandbox done) = 0;
+
+  // As Acquire; also tells whether it was made by this call. kAlreadyExists: it is open with other
+  // settings. Blocks.
+  virtual absl::StatusOr<std::pair<SessionView, bool>> Open(const OpenOptions& options,
+                                                            Deadline deadline) = 0;
+  // By session key or sandbox id. kNotFound names near keys.
+  virtual absl::StatusOr<SessionView> Get(const std::string& session) const = 0;
+  virtual absl::StatusOr<std::shared_ptr<Sandbox>> Find(const std::string& session) const = 0;
+  [[nodiscard]] virtual std::vector<SessionView> List() const = 0;
+  virtual absl::Status Close(const std::string& session, bool force, Deadline deadline) = 0;
+  virtual absl::StatusOr<std::string> Freeze(const std::string& session, const std::string& reason,
+                                             Deadline deadline) = 0;
+  virtual absl::Status Thaw(const std::string& session, Deadline deadline) = 0;
+  // Stops timers and the event stream; containers stay.
+  virtual void Stop() = 0;
+};
+
+}  // namespace creel
