@@ -1,15 +1,12 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <memory>
 #include <string>
 #include <variant>
-#include <vector>
 
 #include "creel/shim/v1/process.pb.h"
-#include "supervisor/base/mutex.h"
 #include "supervisor/base/status.h"
 
 namespace creel {
@@ -20,39 +17,43 @@ namespace creel {
 class OutputLog {
  public:
   struct Options {
-    std::string file;                  // made when memory no longer holds the output; removed with
-                                       // the log. Empty: memory only
-    uint64_t file_bytes = 16u << 20;   // what the ring file keeps
-    uint64_t memory_bytes = 1u << 20;  // what memory keeps
+    // Where the ring file is made, without a name (O_TMPFILE), so that it cannot outlive the
+    // process that holds it. Empty, or no place on the disk: memory only.
+    std::string directory;
+    uint64_t file_bytes = 16u << 20;
+    uint64_t memory_bytes = 512u << 10;
   };
 
   // Nothing yet: `wake` will be called once, from any thread, when there is more or the end.
   struct Pending {};
   // The end; nothing more will come at or after this offset.
   struct End {};
-  using Next = std::variant<Pending, End, std::shared_ptr<const shim::v1::Output>,
-                            shim::v1::OutputGap>;
+  using Next =
+      std::variant<Pending, End, std::shared_ptr<const shim::v1::Output>, shim::v1::OutputGap>;
 
   explicit OutputLog(Options options);
   ~OutputLog();
   OutputLog(const OutputLog&) = delete;
   OutputLog& operator=(const OutputLog&) = delete;
 
-  // Adds output whose offset must be the present end; a higher offset leaves a gap, a lower part is
-  // cut off. Never blocks on a reader. Disk trouble (kResourceExhausted) drops the oldest instead.
+  // Adds output. A higher offset than the present end leaves a gap, a lower part is cut off. Never
+  // waits for a reader; the oldest output makes room. kInvalidArgument: an offset that cannot be.
   absl::Status Append(shim::v1::Output output);
-  // What was lost before it got here.
-  void AppendGap(uint64_t from, uint64_t to);
+  // Output from the present end up to `to` was lost before it got here.
+  absl::Status AppendGap(uint64_t to);
+  // No more will come. Moves what memory holds to the ring file, but for a small rest.
   void Close();
 
   // What comes next for a reader at `offset`. `wake` is kept only when Pending is returned.
   Next Read(uint64_t offset, std::function<void()> wake);
 
+  // Output from begin() up to end() may still be there.
   [[nodiscard]] uint64_t begin() const;
   [[nodiscard]] uint64_t end() const;
-
-  // For Overflow BLOCK: true when a reader at `reader_offset` would lose bytes if `more` came.
+  // True when a reader at `reader_offset` would lose bytes if `more` came.
   [[nodiscard]] bool WouldLose(uint64_t reader_offset, uint64_t more) const;
+  // Bytes of disk the ring file takes.
+  [[nodiscard]] uint64_t disk_bytes() const;
 
  private:
   struct Impl;

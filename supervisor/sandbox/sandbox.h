@@ -11,7 +11,7 @@
 #include "supervisor/base/status.h"
 #include "supervisor/config/config.h"
 #include "supervisor/engine/engine.h"
-#include "supervisor/sandbox/remote_process.h"
+#include "supervisor/sandbox/process_table.h"
 #include "supervisor/sandbox/shim_link.h"
 
 namespace creel {

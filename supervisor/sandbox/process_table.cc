@@ -1,0 +1,189 @@
+#include "supervisor/sandbox/process_table.h"
+
+#include <fmt/format.h>
+
+#include <deque>
+#include <map>
+#include <thread>
+#include <utility>
+
+#include "supervisor/base/crypto.h"
+#include "supervisor/base/mutex.h"
+#include "supervisor/sandbox/grpc_threads.h"
+#include "supervisor/sandbox/output_log.h"
+#include "supervisor/sandbox/shim_process.h"
+
+namespace creel {
+
+using shim::v1::ProcessInfo;
+using StubPtr = std::shared_ptr<shim::v1::Shim::StubInterface>;
+
+struct ProcessTable::Impl {
+  explicit Impl(Options given) : options(std::move(given)) {}
+
+  const Options options;
+  mutable Mutex mu;
+  std::map<std::string, std::shared_ptr<ShimProcess>> processes ABSL_GUARDED_BY(mu);
+  std::deque<std::string> ended ABSL_GUARDED_BY(mu);  // oldest first
+
+  std::shared_ptr<ShimProcess> AddLocked(const ProcessInfo& info, const std::weak_ptr<Impl*>& table)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) {
+    const std::string id = info.process_id();
+    auto process = std::make_shared<ShimProcess>(
+        info,
+        OutputLog::Options{.directory = options.spool_dir, .file_bytes = options.spool_bytes},
+        [table, id] {
+          if (const auto alive = table.lock()) {
+            (*alive)->Ended(id);
+          }
+        });
+    processes[id] = process;
+    return process;
+  }
+
+  void Ended(const std::string& id) {
+    std::vector<std::shared_ptr<ShimProcess>> forgotten;  // freed outside the lock
+    MutexLock lock(mu);
+    ended.push_back(id);
+    uint64_t disk = 0;
+    for (const std::string& each : ended) {
+      const auto it = processes.find(each);
+      disk += it == processes.end() ? 0 : it->second->disk_bytes();
+    }
+    while (!ended.empty() &&
+           (ended.size() > options.remembered ||
+            (disk > options.total_spool_bytes && ended.size() > 1))) {
+      const auto it = processes.find(ended.front());
+      if (it != processes.end() && it->second->ended()) {
+        disk -= it->second->disk_bytes();
+        forgotten.push_back(std::move(it->second));
+        processes.erase(it);
+      }
+      ended.pop_front();
+    }
+  }
+
+  [[nodiscard]] std::vector<std::shared_ptr<ShimProcess>> RunningLocked() const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) {
+    std::vector<std::shared_ptr<ShimProcess>> running;
+    for (const auto& [id, process] : processes) {
+      if (!process->ended()) {
+        running.push_back(process);
+      }
+    }
+    return running;
+  }
+
+  // ShimProcesses may outlive the table; they find it through this and notice when it is gone.
+  std::shared_ptr<Impl*> self = std::make_shared<Impl*>(this);
+};
+
+ProcessTable::ProcessTable(Options options) : impl_(std::make_unique<Impl>(std::move(options))) {
+  HoldGrpcThreads();
+}
+
+ProcessTable::~ProcessTable() {
+  LoseAll("the supervisor let go of the sandbox");
+  // Whoever is inside Ended() right now holds a reference; wait until it has left.
+  const std::weak_ptr<Impl*> watch = impl_->self;
+  impl_->self.reset();
+  while (!watch.expired()) {
+    std::this_thread::yield();
+  }
+}
+
+std::shared_ptr<RemoteProcess> ProcessTable::Start(StubPtr stub, std::string process_id,
+                                                   shim::v1::CommandSpec spec) {
+  ProcessInfo info;
+  info.set_process_id(process_id.empty() ? Hex(RandomBytes(6)) : std::move(process_id));
+  *info.mutable_spec() = std::move(spec);
+  std::shared_ptr<ShimProcess> process;
+  {
+    MutexLock lock(impl_->mu);
+    const auto it = impl_->processes.find(info.process_id());
+    absl::Status refusal;
+    if (it != impl_->processes.end()) {
+      refusal = absl::AlreadyExistsError(
+          fmt::format("process id '{}' is in use in this sandbox; choose another or leave it out",
+                      info.process_id()));
+    } else if (impl_->processes.size() - impl_->ended.size() >= impl_->options.max_running) {
+      refusal = absl::ResourceExhaustedError(
+          fmt::format("the sandbox already runs {} commands; stop some first",
+                      impl_->options.max_running));
+    }
+    if (!refusal.ok()) {
+      return ShimProcess::Refused(info, refusal);
+    }
+    process = impl_->AddLocked(info, impl_->self);
+  }
+  process->Start(std::move(stub));
+  return process;
+}
+
+std::shared_ptr<RemoteProcess> ProcessTable::Adopt(StubPtr stub, const ProcessInfo& info) {
+  std::shared_ptr<ShimProcess> process;
+  {
+    MutexLock lock(impl_->mu);
+    const auto it = impl_->processes.find(info.process_id());
+    if (it != impl_->processes.end() && !it->second->ended()) {
+      return it->second;
+    }
+    std::erase(impl_->ended, info.process_id());
+    ProcessInfo clean = info;
+    clean.clear_exit();
+    process = impl_->AddLocked(clean, impl_->self);
+  }
+  process->Attach(std::move(stub), 0);
+  return process;
+}
+
+std::shared_ptr<RemoteProcess> ProcessTable::Find(const std::string& process_id) const {
+  MutexLock lock(impl_->mu);
+  const auto it = impl_->processes.find(process_id);
+  return it == impl_->processes.end() ? nullptr : it->second;
+}
+
+std::vector<ProcessInfo> ProcessTable::List() const {
+  std::vector<std::shared_ptr<ShimProcess>> all;
+  {
+    MutexLock lock(impl_->mu);
+    for (const auto& [id, process] : impl_->processes) {
+      all.push_back(process);
+    }
+  }
+  std::vector<ProcessInfo> infos;
+  infos.reserve(all.size());
+  for (const auto& process : all) {
+    infos.push_back(process->Info());
+  }
+  return infos;
+}
+
+size_t ProcessTable::running() const {
+  MutexLock lock(impl_->mu);
+  return impl_->RunningLocked().size();
+}
+
+void ProcessTable::LoseAll(const std::string& reason) {
+  std::vector<std::shared_ptr<ShimProcess>> running;
+  {
+    MutexLock lock(impl_->mu);
+    running = impl_->RunningLocked();
+  }
+  for (const auto& process : running) {
+    process->Lose(reason);
+  }
+}
+
+void ProcessTable::Resume(StubPtr stub) {
+  std::vector<std::shared_ptr<ShimProcess>> running;
+  {
+    MutexLock lock(impl_->mu);
+    running = impl_->RunningLocked();
+  }
+  for (const auto& process : running) {
+    process->Resume(stub);
+  }
+}
+
+}  // namespace creel
