@@ -1,0 +1,312 @@
+#include "supervisor/config/load_config.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <map>
+#include <utility>
+#include <vector>
+
+#include "supervisor/base/escape.h"
+#include "supervisor/base/unique_fd.h"
+#include "supervisor/config/key_table.h"
+#include "supervisor/config/text.h"
+#include "supervisor/config/yaml_tree.h"
+
+namespace creel {
+namespace {
+
+constexpr size_t kMaxErrors = 20;
+constexpr size_t kMaxFileBytes = 1u << 20;
+
+// Fills a Config from a tree and collects what is wrong.
+class Loader {
+ public:
+  explicit Loader(std::string file) : file_(std::move(file)) {
+    for (const KeySpec& spec : KeyTable()) {
+      keys_[spec.path] = &spec;
+      for (size_t dot = spec.path.find('.'); dot != std::string::npos;
+           dot = spec.path.find('.', dot + 1)) {
+        sections_.push_back(spec.path.substr(0, dot));
+      }
+    }
+  }
+
+  void ReadSection(const YamlNode& node, const std::string& path) {
+    if (node.kind == YamlNode::Kind::kNull) {
+      return;
+    }
+    if (node.kind != YamlNode::Kind::kMap) {
+      Wrong(node, path.empty() ? "the file must hold sections such as 'sandbox:'"
+                               : fmt::format("'{}' is a section: write its keys below it", path));
+      return;
+    }
+    for (const auto& [key, value] : node.entries) {
+      const std::string name = path.empty() ? key.text : fmt::format("{}.{}", path, key.text);
+      if (const auto found = keys_.find(name); found != keys_.end()) {
+        places_[name] = {value.line, value.column};
+        if (const KeyError error = found->second->read(value, config_)) {
+          Wrong(value, fmt::format("'{}' {}", name, *error));
+        }
+      } else if (std::find(sections_.begin(), sections_.end(), name) != sections_.end()) {
+        places_[name] = {key.line, key.column};
+        ReadSection(value, name);
+      } else {
+        Wrong(key, fmt::format("'{}' is not a key of the configuration{}", Printable(name, 120),
+                               Hint(path, key.text)));
+      }
+    }
+  }
+
+  // What no single key can know.
+  void CheckTogether() {
+    const LimitsConfig& limits = config_.sandbox.limits;
+    const uint64_t in_memory = limits.tmp_bytes + limits.run_bytes + limits.shm_bytes;
+    if (in_memory > limits.memory_bytes / 2) {
+      WrongAt({"sandbox.limits.tmp", "sandbox.limits.shm", "sandbox.limits.run",
+               "sandbox.limits.memory"},
+              fmt::format("'sandbox.limits' tmp, run and shm are {} MiB in sum; they are memory, "
+                          "and at most half of the {} MiB that 'memory' gives",
+                          in_memory >> 20, limits.memory_bytes >> 20));
+    }
+    const uint64_t last_uid =
+        uint64_t{config_.sandbox.tool_uid_base} + config_.sandbox.tool_uid_count - 1;
+    if (last_uid > UINT32_MAX - 2) {
+      WrongAt({"sandbox.tool_uid_count", "sandbox.tool_uid_base"},
+              fmt::format("'sandbox.tool_uid_base' and '…_count' reach past the last user id ({})",
+                          UINT32_MAX - 2));
+    }
+    if (config_.sandbox.tool_uid_count < config_.sessions.max) {
+      WrongAt(
+          {"sandbox.tool_uid_count", "sessions.max"},
+          fmt::format("'sandbox.tool_uid_count' ({}) must be at least 'sessions.max' ({}): each "
+                      "sandbox has a user id of its own",
+                      config_.sandbox.tool_uid_count, config_.sessions.max));
+    }
+    if (config_.sandbox.mode == SandboxMode::kOff && !config_.concessions.contains("mode-off")) {
+      WrongAt({"sandbox.mode"},
+              "'sandbox.mode: off' leaves every session on the host; if that is what you want, add "
+              "'concessions: [mode-off]'");
+    }
+    if (config_.sandbox.image.empty()) {
+      WrongAt({"sandbox.image"}, "'sandbox.image' must name an image");
+    }
+    CheckPaths();
+    CheckEngine();
+    CheckDoors();
+  }
+
+  absl::StatusOr<Config> Finish() {
+    if (errors_.empty()) {
+      config_.file = file_;
+      return std::move(config_);
+    }
+    std::stable_sort(errors_.begin(), errors_.end(), [](const Error& a, const Error& b) {
+      return std::pair(a.line, a.column) < std::pair(b.line, b.column);
+    });
+    const size_t shown = std::min(errors_.size(), kMaxErrors);
+    std::vector<std::string> lines;
+    for (size_t i = 0; i < shown; ++i) {
+      lines.push_back(
+          fmt::format("{}:{}:{}: {}", file_, errors_[i].line, errors_[i].column, errors_[i].text));
+    }
+    if (shown < errors_.size()) {
+      lines.push_back(fmt::format("and {} more", errors_.size() - shown));
+    }
+    return absl::InvalidArgumentError(fmt::format("{}", fmt::join(lines, "\n")));
+  }
+
+ private:
+  struct Error {
+    int line;
+    int column;
+    std::string text;
+  };
+
+  void Wrong(const YamlNode& node, std::string text) {
+    errors_.push_back({node.line, node.column, std::move(text)});
+  }
+  // At the first of `keys` that the file holds.
+  void WrongAt(const std::vector<std::string>& keys, std::string text) {
+    for (const std::string& key : keys) {
+      if (const auto place = places_.find(key); place != places_.end()) {
+        errors_.push_back({place->second.first, place->second.second, std::move(text)});
+        return;
+      }
+    }
+    errors_.push_back({1, 1, std::move(text)});
+  }
+
+  // The nearest key of the same section, else one of the same name elsewhere.
+  [[nodiscard]] std::string Hint(const std::string& section, const std::string& word) const {
+    const std::string prefix = section.empty() ? "" : section + ".";
+    std::vector<std::string> here;
+    std::vector<std::string> last_words;
+    std::vector<std::string> paths = sections_;
+    for (const auto& [path, spec] : keys_) {
+      paths.push_back(path);
+    }
+    for (const std::string& path : paths) {
+      if (path.starts_with(prefix) && path.find('.', prefix.size()) == std::string::npos) {
+        here.push_back(path.substr(prefix.size()));
+      }
+      if (path.substr(path.rfind('.') + 1) == word) {
+        return fmt::format("; did you mean '{}'?", path);
+      }
+    }
+    const std::string near = Nearest(word, here);
+    if (!near.empty()) {
+      return fmt::format("; did you mean '{}{}'?", prefix, near);
+    }
+    std::sort(here.begin(), here.end());
+    here.erase(std::unique(here.begin(), here.end()), here.end());
+    return fmt::format("; known here: {}", fmt::join(here, ", "));
+  }
+
+  void CheckPaths() {
+    const std::string& run = config_.paths.run_dir;
+    const std::string& state = config_.paths.state_dir;
+    const auto below = [](const std::string& path, const std::string& folder) {
+      return path == folder || path.starts_with(folder == "/" ? "/" : folder + "/");
+    };
+    for (const auto& [key, path] :
+         {std::pair<std::string, std::string>{"paths.run_dir", run}, {"paths.state_dir", state}}) {
+      static constexpr std::array kShared{"/",    "/bin", "/boot", "/dev",     "/etc", "/home",
+                                          "/lib", "/opt", "/proc", "/root",    "/run", "/srv",
+                                          "/sys", "/tmp", "/usr",  "/var/lib", "/var", "/var/run"};
+      if (std::find(kShared.begin(), kShared.end(), path) != kShared.end()) {
+        WrongAt({key}, fmt::format("'{}' must be a folder of Creel's own, not '{}'", key, path));
+      }
+    }
+    if (below(run, state) || below(state, run)) {
+      WrongAt({"paths.run_dir", "paths.state_dir"},
+              "'paths.run_dir' and 'paths.state_dir' must not lie in each other");
+    }
+    for (const std::string& root : config_.sandbox.workspace_roots) {
+      if (below(root, run) || below(root, state) || below(run, root) || below(state, root)) {
+        WrongAt({"sandbox.workspace_roots"},
+                fmt::format("'sandbox.workspace_roots' has '{}', which holds Creel's own folders",
+                            root));
+      }
+    }
+    const std::string& workdir = config_.sandbox.workdir;
+    static constexpr std::array kTaken{"/proc", "/sys", "/dev", "/run", "/.creel", "/tmp",
+                                       "/bin",  "/lib", "/usr", "/etc", "/sbin",   "/lib64"};
+    for (const char* taken : kTaken) {
+      if (workdir == "/" || below(workdir, taken)) {
+        WrongAt({"sandbox.workdir"},
+                fmt::format("'sandbox.workdir' must be a folder of its own, such as /workspace, "
+                            "not '{}'",
+                            workdir));
+        break;
+      }
+    }
+  }
+
+  void CheckEngine() {
+    const EngineConfig& engine = config_.engine;
+    const bool local = engine.host.starts_with("unix:///");
+    const bool remote = engine.host.starts_with("tcp://") && engine.host.size() > 6;
+    if (!engine.host.empty() && !local && !remote) {
+      WrongAt({"engine.host"},
+              fmt::format("'engine.host' wants unix:///path or tcp://host:port, not '{}'",
+                          Printable(engine.host, 80)));
+    }
+    const int files = (engine.tls_ca.empty() ? 0 : 1) + (engine.tls_cert.empty() ? 0 : 1) +
+                      (engine.tls_key.empty() ? 0 : 1);
+    if (files != 0 && files != 3) {
+      WrongAt({"engine.tls_ca", "engine.tls_cert", "engine.tls_key"},
+              "'engine.tls_ca', 'tls_cert' and 'tls_key' must all be given, or none");
+    }
+  }
+
+  void CheckDoors() {
+    DoorConfig& gateway = config_.gateway;
+    DoorConfig& oper = config_.operator_door;
+    if (gateway.path.empty()) {
+      gateway.path = config_.paths.run_dir + "/gateway.sock";
+    }
+    if (oper.path.empty()) {
+      oper.path = config_.paths.run_dir + "/operator.sock";
+    }
+    for (const auto& [key, path] :
+         {std::pair<std::string, std::string>{"gateway.socket", gateway.path},
+          {"operator.socket", oper.path}}) {
+      constexpr size_t kMax = sizeof(sockaddr_un::sun_path) - 1;
+      if (path.size() > kMax) {
+        WrongAt({key, "paths.run_dir"},
+                fmt::format("'{}' would be '{}', longer than the {} bytes of a socket's path", key,
+                            path, kMax));
+      }
+    }
+    if (gateway.path == oper.path) {
+      WrongAt({"operator.socket", "gateway.socket"},
+              "'gateway.socket' and 'operator.socket' must be two sockets");
+    }
+    if ((oper.mode & 0007) != 0) {
+      WrongAt({"operator.mode"},
+              "'operator.mode' must not open the socket to all: who can open it is the operator; "
+              "use 'operator.group'");
+    }
+    if ((gateway.mode & 0007) != 0 && config_.gateway_uids.empty()) {
+      WrongAt({"gateway.mode"},
+              "'gateway.mode' opens the socket to all; say who may connect in 'gateway.uids'");
+    }
+  }
+
+  std::string file_;
+  Config config_;
+  std::map<std::string, const KeySpec*> keys_;
+  std::vector<std::string> sections_;
+  std::map<std::string, std::pair<int, int>> places_;
+  std::vector<Error> errors_;
+};
+
+}  // namespace
+
+absl::StatusOr<Config> ParseConfig(std::string_view text, const std::string& file) {
+  ASSIGN_OR_RETURN(const YamlNode root, ParseYaml(text, file));
+  Loader loader(file);
+  loader.ReadSection(root, "");
+  loader.CheckTogether();
+  return loader.Finish();
+}
+
+absl::StatusOr<Config> LoadConfig(const std::string& file) {
+  // Not blocking: the path may be a fifo.
+  const UniqueFd fd(::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+  if (!fd.valid()) {
+    return ErrnoStatus(errno, fmt::format("open the configuration '{}'", file));
+  }
+  struct stat info {};
+  if (::fstat(fd.get(), &info) != 0) {
+    return ErrnoStatus(errno, fmt::format("look at the configuration '{}'", file));
+  }
+  if (!S_ISREG(info.st_mode)) {
+    return absl::InvalidArgumentError(fmt::format("the configuration '{}' is not a file", file));
+  }
+  std::string text;
+  std::array<char, 16384> buffer;
+  while (text.size() <= kMaxFileBytes) {
+    const ssize_t got = ::read(fd.get(), buffer.data(), buffer.size());
+    if (got < 0 && errno == EINTR) {
+      continue;
+    }
+    if (got < 0) {
+      return ErrnoStatus(errno, fmt::format("read the configuration '{}'", file));
+    }
+    if (got == 0) {
+      break;
+    }
+    text.append(buffer.data(), static_cast<size_t>(got));
+  }
+  return ParseConfig(text, file);
+}
+
+}  // namespace creel
