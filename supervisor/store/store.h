@@ -39,9 +39,10 @@ struct SessionRecord {
 // What must survive a restart, in SQLite (WAL). Thread-safe; statements are prepared once.
 class Store {
  public:
-  // Opens or makes `directory`/creel.db, mode 0600, and brings its schema up to date. A database that
-  // is damaged is set aside (`creel.db.damaged-TIME`) and a new one made; `set_aside` then holds its
-  // path. kFailedPrecondition: made by a newer Creel, or another supervisor holds the lock.
+  // Opens or makes `directory`/creel.db, mode 0600, and brings its schema up to date. A database
+  // that is damaged is set aside (`creel.db.damaged-TIME`) and a new one made; `set_aside` then
+  // holds its path. kFailedPrecondition: made by a newer Creel, or another supervisor holds the
+  // lock.
   static absl::StatusOr<std::unique_ptr<Store>> Open(const std::string& directory);
   virtual ~Store() = default;
 

@@ -1,0 +1,77 @@
+#include "supervisor/store/schema.h"
+
+#include <fmt/format.h>
+
+#include <array>
+
+#include "supervisor/store/sqlite.h"
+
+namespace creel {
+namespace {
+
+// Step N takes schema N to N + 1. A step that has been released is never changed.
+constexpr std::array kSteps{
+    R"sql(
+      CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+      CREATE TABLE sessions (
+        sandbox_id TEXT PRIMARY KEY,
+        session TEXT NOT NULL,
+        sender TEXT NOT NULL,
+        key BLOB NOT NULL,
+        tool_uid INTEGER NOT NULL,
+        tool_gid INTEGER NOT NULL,
+        container_id TEXT NOT NULL,
+        image TEXT NOT NULL,
+        runtime TEXT NOT NULL,
+        workspace TEXT NOT NULL,
+        access TEXT NOT NULL CHECK (access IN ('none', 'ro', 'rw')),
+        spec_hash TEXT NOT NULL,
+        shim_sha256 TEXT NOT NULL,
+        workspace_bound TEXT NOT NULL,
+        env BLOB NOT NULL,
+        limits TEXT NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('opening', 'running', 'frozen', 'closing')),
+        reason TEXT NOT NULL,
+        opened_at INTEGER NOT NULL,
+        last_call_at INTEGER NOT NULL
+      ) WITHOUT ROWID;
+    )sql",
+};
+
+absl::StatusOr<int> PresentSchema(sqlite3* db) {
+  RETURN_IF_ERROR(SqliteExec(db,
+                             "CREATE TABLE IF NOT EXISTS migrations "
+                             "(version INTEGER PRIMARY KEY, applied_at INTEGER NOT NULL)"));
+  ASSIGN_OR_RETURN(
+      SqliteStatement newest,
+      SqliteStatement::Prepare(db, "SELECT coalesce(max(version), 0) FROM migrations"));
+  ASSIGN_OR_RETURN(const bool row, newest.Step());
+  return row ? static_cast<int>(newest.Number(0)) : 0;
+}
+
+}  // namespace
+
+int NewestSchema() { return static_cast<int>(kSteps.size()); }
+
+absl::Status Migrate(sqlite3* db, int target) {
+  ASSIGN_OR_RETURN(int version, PresentSchema(db));
+  if (version > NewestSchema()) {
+    return absl::FailedPreconditionError(
+        fmt::format("the database has schema {}, made by a newer Creel; this one knows {}. Install "
+                    "the newer one again, or move the database away",
+                    version, NewestSchema()));
+  }
+  for (; version < target; ++version) {
+    const std::string sql =
+        fmt::format("BEGIN IMMEDIATE; {} INSERT INTO migrations VALUES ({}, unixepoch()); COMMIT;",
+                    kSteps[static_cast<size_t>(version)], version + 1);
+    if (absl::Status status = SqliteExec(db, sql); !status.ok()) {
+      sqlite3_exec(db, "ROLLBACK", nullptr, nullptr, nullptr);
+      return Annotate(absl::Status(status.code(), sqlite3_errmsg(db)),
+                      fmt::format("bring the database to schema {}", version + 1));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace creel
