@@ -35,8 +35,8 @@ size_t Decode(std::string_view text, uint32_t& character) {
 
 bool IsHarmless(uint32_t c) {
   const bool control = c < 0x20 || (c >= 0x7F && c <= 0x9F);
-  const bool direction = c == 0x061C || c == 0x200E || c == 0x200F || (c >= 0x202A && c <= 0x202E) ||
-                         (c >= 0x2066 && c <= 0x2069);
+  const bool direction = c == 0x061C || c == 0x200E || c == 0x200F ||
+                         (c >= 0x202A && c <= 0x202E) || (c >= 0x2066 && c <= 0x2069);
   const bool separator = c == 0x2028 || c == 0x2029;
   const bool invisible = c == 0xFEFF || (c >= 0xE0000 && c <= 0xE007F);
   return !control && !direction && !separator && !invisible;

@@ -22,9 +22,11 @@ TEST_SUITE("Printable") {
         {"a\nb\r\t", "a\\x0ab\\x0d\\x09"},
         {std::string("nul\0", 4), "nul\\x00"},
         {"\x7f", "\\x7f"},
-        {"\xc2\x9b", "\\xc2\\x9b"},                  // CSI as one character
-        {"\xe2\x80\xae" "exe", "\\xe2\\x80\\xaeexe"},  // right-to-left override
-        {"\xe2\x80\xa8", "\\xe2\\x80\\xa8"},          // line separator
+        {"\xc2\x9b", "\\xc2\\x9b"},  // CSI as one character
+        {"\xe2\x80\xae"
+         "exe",
+         "\\xe2\\x80\\xaeexe"},               // right-to-left override
+        {"\xe2\x80\xa8", "\\xe2\\x80\\xa8"},  // line separator
     };
     for (const Row& row : rows) {
       CAPTURE(row.shown);
@@ -33,7 +35,8 @@ TEST_SUITE("Printable") {
   }
 
   TEST_CASE("bytes that are not UTF-8 are written out") {
-    for (const std::string bytes : {"\xff", "\xc0\xaf", "\xed\xa0\x80", "\xf5\x80\x80\x80", "\xe2\x82"}) {
+    for (const std::string bytes :
+         {"\xff", "\xc0\xaf", "\xed\xa0\x80", "\xf5\x80\x80\x80", "\xe2\x82"}) {
       const std::string shown = Printable(bytes, 100);
       CAPTURE(shown);
       CHECK(shown.size() == bytes.size() * 4);
