@@ -1,61 +1,49 @@
 #pragma once
 
-#include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <string>
-#include <string_view>
 
 #include "supervisor/base/status.h"
 #include "supervisor/base/unique_fd.h"
+#include "supervisor/sandbox/closer.h"
+#include "supervisor/sandbox/frame_parser.h"
 
 namespace creel {
-
-// Bounds on what a peer may send on one HTTP/2 connection.
-struct FrameBounds {
-  bool expect_preface = false;            // true where the peer is the client (gateway.sock)
-  uint32_t max_frame_bytes = 1u << 20;    // and never above what gRPC announces
-  uint32_t max_header_bytes = 32u << 10;  // HEADERS with its CONTINUATIONs, compressed
-  uint32_t max_continuations = 8;
-  uint32_t max_control_per_second = 2000;  // PING, SETTINGS, RST_STREAM, PRIORITY, WINDOW_UPDATE
-                                           // beyond what the data carried explains
-};
-
-// Reads the frame headers of one direction of an HTTP/2 connection and nothing else. No I/O, so
-// that it can be fuzzed. Not thread-safe.
-class FrameParser {
- public:
-  explicit FrameParser(const FrameBounds& bounds);
-  // Looks at the next bytes of the stream, in pieces of any size. An error (kInvalidArgument or
-  // kResourceExhausted) says which bound broke; the connection must then be dropped.
-  absl::Status Consume(std::string_view bytes, std::chrono::steady_clock::time_point now);
-  // After Consume: how many bytes of the current DATA frame's payload are still to come and need
-  // not be looked at (they may be spliced past; tell with SkipPayload).
-  [[nodiscard]] uint64_t payload_left() const;
-  void SkipPayload(uint64_t bytes);
-  // Frames seen so far.
-  [[nodiscard]] uint64_t frames() const;
-
- private:
-  struct State;
-  std::shared_ptr<State> state_;
-};
 
 // Stands between accepted Unix-socket connections and gRPC: each gets a socket pair whose other end
 // is given to gRPC, and one thread carries the bytes of all of them, checking what the peer sends.
 // Thread-safe.
 class FrameGuard {
  public:
-  // `broken` is called once per connection from the guard's thread when it is over: OK for an
-  // ordinary end of file, an error that says which bound the peer broke.
+  // Called once for each connection, from the guard's thread, when it is over. OK: an ordinary end
+  // of file. kInvalidArgument, kResourceExhausted: the bound that the peer broke.
+  // kPermissionDenied: the peer passed descriptors. Else what Drop was given. Must not block.
   using OnEnd = std::function<void(const absl::Status& why)>;
 
+  // A connection under guard.
+  struct Guarded {
+    // The end for gRPC, non-blocking. It is closed to end the connection.
+    UniqueFd inner;
+    // For Drop.
+    uint64_t id = 0;
+  };
+
   static absl::StatusOr<std::unique_ptr<FrameGuard>> Start();
+  // Ends all connections with kCancelled.
   ~FrameGuard();
 
-  // Takes the accepted `peer` and returns the end for gRPC.
-  absl::StatusOr<UniqueFd> Guard(UniqueFd peer, const FrameBounds& bounds, OnEnd on_end);
+  // Takes an accepted `peer`. kResourceExhausted: out of descriptors, or too many dropped peers
+  // wait to be closed.
+  absl::StatusOr<Guarded> Guard(UniqueFd peer, const FrameBounds& bounds, OnEnd on_end);
+  // Ends a connection at once, on both sides; `why` goes to its OnEnd. One that is over is left be.
+  void Drop(uint64_t id, const absl::Status& why);
+
+  // Closes the sockets of peers, of this guard and of the doors before it.
+  [[nodiscard]] Closer& closer();
+  // Connections that are under guard.
+  [[nodiscard]] size_t connections() const;
 
  private:
   struct Impl;
