@@ -1,0 +1,37 @@
+# `make run` and `make test` do all the set-up themselves; see docs/development.md.
+export ONCE QUICK ALL CTEST_ARGS
+
+.PHONY: help run test test-sanitizers bench lint fmt clean
+
+help:
+	@echo 'make run              set up, build, start creeld and show what a sandbox withstands'
+	@echo '     run ONCE=1       the same, ending after the tour; fails unless every wall held'
+	@echo 'make test             set up, build and run all tests (QUICK=1: without the sanitizers)'
+	@echo 'make test-sanitizers  the sanitizer builds and their tests only'
+	@echo 'make bench            measure, side by side with Docker; writes build/bench.json'
+	@echo 'make lint             format, scripts, protos, clang, clang-tidy (ALL=1: on every file)'
+	@echo 'make fmt              format the code'
+	@echo 'make clean            remove build/'
+
+run:
+	@docker/setup/run.sh
+
+test:
+	@docker/setup/test.sh
+
+test-sanitizers:
+	@docker/setup/test.sh sanitizers
+
+bench:
+	@docker/setup/bench.sh
+
+lint:
+	@docker/setup/lint.sh
+
+fmt:
+	@docker/setup/packages.sh lint
+	@git ls-files --cached --others --exclude-standard -- '*.cc' '*.h' '*.c' \
+	  | xargs clang-format-14 -i
+
+clean:
+	rm -rf build

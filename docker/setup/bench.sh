@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# `make bench`: set-up, release build, and every figure side by side in one run, as a table and in
+# build/bench.json.
+. "$(dirname "$0")/lib.sh"
+
+cd "$SOURCE_DIR"
+"$SETUP_DIR/packages.sh" build run
+trap '"$SETUP_DIR/engine.sh" stop' EXIT
+trap 'exit 130' INT TERM
+"$SETUP_DIR/engine.sh" start
+"$SETUP_DIR/sandbox-image.sh"
+"$SETUP_DIR/build.sh" release
+as_root build/release/tests/bench/creel_bench

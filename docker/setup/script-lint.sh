@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Checks every script of the tree with shellcheck.
+. "$(dirname "$0")/lib.sh"
+
+command -v shellcheck >/dev/null ||
+  die "shellcheck is missing: docker/setup/packages.sh test installs it"
+cd "$SOURCE_DIR"
+shellcheck --external-sources --source-path=SCRIPTDIR \
+  .ci/run docker/setup/*.sh docker/setup/runsc-wrapper
