@@ -1,0 +1,38 @@
+#pragma once
+
+#include <cstddef>
+#include <memory>
+
+#include "supervisor/base/status.h"
+#include "supervisor/sandbox/event_loop.h"
+#include "supervisor/sandbox/frame_guard.h"
+
+namespace creel {
+
+// The threads that all links and doors share: one that accepts and decides, and the guard's.
+class LinkPool {
+ public:
+  // Peers of all links together that have not proved themselves yet.
+  static constexpr size_t kMaxUnproved = 128;
+
+  static absl::StatusOr<std::unique_ptr<LinkPool>> Start();
+  LinkPool(const LinkPool&) = delete;
+  LinkPool& operator=(const LinkPool&) = delete;
+
+  FrameGuard& guard() { return *guard_; }
+  EventLoop& loop() { return *loop_; }
+
+  // For links, in the loop's thread: takes one of kMaxUnproved places, false if none is free.
+  bool TakePlace();
+  void GivePlace() { --unproved_; }
+
+ private:
+  LinkPool() = default;
+
+  size_t unproved_ = 0;
+  // The guard tells the loop what ended, so it goes first.
+  std::unique_ptr<EventLoop> loop_;
+  std::unique_ptr<FrameGuard> guard_;
+};
+
+}  // namespace creel
