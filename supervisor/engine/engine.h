@@ -17,9 +17,9 @@ namespace creel {
 
 // What the engine says of itself.
 struct EngineInfo {
-  std::string version;              // "20.10.24"
-  std::string api_version;          // the one negotiated, "1.41"
-  std::string cgroup_version;       // "1" or "2"
+  std::string version;         // "20.10.24"
+  std::string api_version;     // the one negotiated, "1.41"
+  std::string cgroup_version;  // "1" or "2"
   std::string default_runtime;
   std::vector<std::string> runtimes;
   std::vector<std::string> security_options;  // "name=seccomp,profile=default", "name=apparmor", …
@@ -95,9 +95,12 @@ struct EngineEvent {
 //   kUnavailable        nothing answers at the engine's address, or it went away in between
 //   kDeadlineExceeded   it did not answer in time
 //   kFailedPrecondition its API versions and ours do not meet; both ranges are in the message
-//   kInternal           it answered with an error of its own; its message is passed on
-// A container or image that is not there is kNotFound; one in the wrong state (paused twice, name
-// taken) is kAlreadyExists or kFailedPrecondition.
+//   kInternal           it answered with an error of its own, which is passed on, or with what is
+//                       no answer
+//   kInvalidArgument    it refuses what was asked for, or an id or name could not be one
+//   kPermissionDenied   an authorization plugin of the engine refuses us
+// A container or image that is not there is kNotFound; a name that is taken is kAlreadyExists; a
+// container in the wrong state (paused twice, not running) is kFailedPrecondition.
 class Engine {
  public:
   // Takes some bytes; returns false to end the transfer.
@@ -117,9 +120,12 @@ class Engine {
   virtual absl::Status BuildImage(std::string_view context_tar, const std::string& tag,
                                   const LineSink& lines, Deadline deadline) = 0;
 
-  // Returns the container's id. kNotFound: the image is not on this host.
+  // Returns the container's id. Nothing is left behind on failure.
+  //   kNotFound            the image is not on this host
+  //   kFailedPrecondition  the engine made it, and warned that some of `config` would not hold
   virtual absl::StatusOr<std::string> CreateContainer(const ContainerConfig& config,
                                                       Deadline deadline) = 0;
+  // One that runs already is no error.
   virtual absl::Status StartContainer(const std::string& id, Deadline deadline) = 0;
   virtual absl::StatusOr<ContainerInfo> InspectContainer(const std::string& id,
                                                          Deadline deadline) = 0;
@@ -131,23 +137,26 @@ class Engine {
   // `signal` by name, such as "SIGKILL".
   virtual absl::Status KillContainer(const std::string& id, const std::string& signal,
                                      Deadline deadline) = 0;
-  // Waits for the end and returns the exit status.
+  // Waits for the end and returns the exit status; of a container that was never started, 0.
   virtual absl::StatusOr<int> WaitContainer(const std::string& id, Deadline deadline) = 0;
   // Kills it if it runs, and removes its anonymous volumes. One that is gone already is no error.
   virtual absl::Status RemoveContainer(const std::string& id, Deadline deadline) = 0;
-  virtual absl::StatusOr<std::vector<ProcessRow>> Top(const std::string& id,
-                                                      Deadline deadline) = 0;
+  virtual absl::StatusOr<std::vector<ProcessRow>> Top(const std::string& id, Deadline deadline) = 0;
+  // kFailedPrecondition: it does not run.
   virtual absl::StatusOr<ContainerStats> Stats(const std::string& id, Deadline deadline) = 0;
   virtual absl::StatusOr<std::vector<FileChange>> Changes(const std::string& id,
                                                           Deadline deadline) = 0;
-  // The tar archive of `path`. The engine does not see tmpfs mounts.
+  // The tar archive of `path`. The engine does not see tmpfs mounts. kCancelled: `sink` ended it.
   virtual absl::Status GetArchive(const std::string& id, const std::string& path,
                                   const ByteSink& sink, Deadline deadline) = 0;
 
-  // Hands over container events as they come, until the sink returns false, `stop` is called from
-  // another thread through the returned handle's owner, or the engine goes away (kUnavailable).
-  // `label` as in ListContainers. `cancelled` is asked at least every 200 ms.
+  // Hands over container events as they come, until the sink returns false or `cancelled`, which
+  // is asked at least every 200 ms, returns true (both OK), or the engine goes away (kUnavailable).
+  // `connected` is called once the stream stands: no event that happens after it is missed, and
+  // some of the second before may be told too. `label` as in ListContainers. `connected` and
+  // `cancelled` may be empty.
   virtual absl::Status StreamEvents(const std::string& label, const EventSink& sink,
+                                    const std::function<void()>& connected,
                                     const std::function<bool()>& cancelled) = 0;
 };
 
