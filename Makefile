@@ -1,5 +1,5 @@
 # `make run` and `make test` do all the set-up themselves; see docs/development.md.
-export ONCE QUICK ALL CTEST_ARGS
+export ONCE CONCEDE QUICK ALL CTEST_ARGS
 
 .PHONY: help run test test-sanitizers bench lint fmt clean
 
