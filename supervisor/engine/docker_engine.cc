@@ -86,9 +86,8 @@ class DockerEngine::Link {
         return *version_;
       }
     }
-    ASSIGN_OR_RETURN(
-        const HttpAnswer answer,
-        http_.Do({.target = "/version", .body = {}, .deadline = deadline, .sink = {}}));
+    ASSIGN_OR_RETURN(const HttpAnswer answer,
+                     http_.Do({.target = "/version", .deadline = deadline}));
     RETURN_IF_ERROR(CheckStatus(answer));
     ASSIGN_OR_RETURN(const answers::VersionRange range, answers::ReadVersion(answer.body));
     const absl::StatusOr<ApiVersion> version = NegotiateApi(range.oldest, range.newest);
@@ -124,17 +123,13 @@ class DockerEngine::Link {
   }
 
   absl::StatusOr<HttpAnswer> Get(std::string target, Deadline deadline) {
-    return Call({.target = std::move(target), .body = {}, .deadline = deadline, .sink = {}});
+    return Call({.target = std::move(target), .deadline = deadline});
   }
 
   // A POST without a body that must not be carried out twice.
   absl::StatusOr<HttpAnswer> PostForAnyStatus(std::string target, Deadline deadline) {
-    return CallForAnyStatus({.method = "POST",
-                             .target = std::move(target),
-                             .body = {},
-                             .repeatable = false,
-                             .deadline = deadline,
-                             .sink = {}});
+    return CallForAnyStatus(
+        {.method = "POST", .target = std::move(target), .repeatable = false, .deadline = deadline});
   }
 
   absl::Status Post(std::string target, Deadline deadline) {
@@ -245,8 +240,7 @@ absl::StatusOr<std::string> DockerEngine::CreateContainer(const ContainerConfig&
        .body = body,
        .content_type = "application/json",
        .repeatable = false,
-       .deadline = deadline,
-       .sink = {}});
+       .deadline = deadline});
   if (!answer.ok()) {
     // It may have been made all the same. The name could be another's, so that what goes must be
     // as we asked for and never have run.
@@ -331,9 +325,7 @@ absl::StatusOr<int> DockerEngine::WaitContainer(const std::string& id, Deadline 
       const HttpAnswer answer,
       link_->Call({.method = "POST",
                    .target = fmt::format("/containers/{}/wait?condition=not-running", id),
-                   .body = {},
-                   .deadline = deadline,
-                   .sink = {}}));
+                   .deadline = deadline}));
   return answers::ReadExitStatus(answer.body);
 }
 
@@ -345,9 +337,7 @@ absl::Status DockerEngine::RemoveContainer(const std::string& id, Deadline deadl
         const HttpAnswer answer,
         link_->CallForAnyStatus({.method = "DELETE",
                                  .target = fmt::format("/containers/{}?force=1&v=1", id),
-                                 .body = {},
-                                 .deadline = deadline,
-                                 .sink = {}}));
+                                 .deadline = deadline}));
     const absl::Status status = CheckStatus(answer);
     if (status.ok() || absl::IsNotFound(status)) {
       return absl::OkStatus();
@@ -402,7 +392,6 @@ absl::Status DockerEngine::GetArchive(const std::string& id, const std::string& 
   }
   return link_
       ->Call({.target = fmt::format("/containers/{}/archive?path={}", id, EscapeQuery(path)),
-              .body = {},
               .deadline = deadline,
               .sink = sink})
       .status();

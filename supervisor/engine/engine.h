@@ -36,10 +36,10 @@ struct EngineInfo {
 
 struct ImageInfo {
   std::string id;  // "sha256:…"
-  std::vector<std::string> env;
-  std::vector<std::string> volumes;
-  std::vector<std::string> entrypoint;
-  std::string architecture;
+  std::vector<std::string> env{};
+  std::vector<std::string> volumes{};
+  std::vector<std::string> entrypoint{};
+  std::string architecture{};
   int64_t size_bytes = 0;
 };
 

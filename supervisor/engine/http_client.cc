@@ -50,6 +50,7 @@ struct Receiver {
   size_t max_body = 0;
   std::string body;
   size_t header_bytes = 0;
+  bool headers_whole = false;
   bool ended_by_sink = false;
   bool too_large = false;
 
@@ -70,9 +71,11 @@ size_t OnHeader(char* data, size_t size, size_t count, void* receiver) {
     return 0;
   }
   const std::string_view line(data, bytes);
-  if ((line == "\r\n" || line == "\n") && into.Succeeded() && into.connected != nullptr &&
-      *into.connected) {
-    (*into.connected)();
+  if (line == "\r\n" || line == "\n") {
+    into.headers_whole = true;
+    if (into.Succeeded() && into.connected != nullptr && *into.connected) {
+      (*into.connected)();
+    }
   }
   return bytes;
 }
@@ -293,6 +296,10 @@ absl::StatusOr<HttpAnswer> HttpClient::Do(const HttpCall& call) {
   if (code != CURLE_OK) {
     // The handle goes, and its connection, which may be in the middle of an answer.
     return TransferError(code, detail, receiver, address());
+  }
+  if (!receiver.headers_whole) {
+    // libcurl takes a header that breaks off for the end of it.
+    return TransferError(CURLE_PARTIAL_FILE, detail, receiver, address());
   }
   HttpAnswer answer{.status = receiver.Status(), .body = std::move(receiver.body)};
   pool_->GiveBack(std::move(easy));

@@ -14,7 +14,7 @@ namespace creel {
 struct HttpCall {
   const char* method = "GET";
   std::string target;  // path and query, escaped
-  std::string_view body;
+  std::string_view body{};
   const char* content_type = nullptr;  // null: no body
   // Asked for again, on a new connection, if the one at hand turns out to be dead. Other calls have
   // a new connection each, so that none is ever carried out twice.
@@ -22,7 +22,7 @@ struct HttpCall {
   Deadline deadline;
   // Where the body of an answer of success goes as it comes, unbounded; returns false to end the
   // transfer. Empty: into HttpAnswer, up to `max_answer` bytes.
-  std::function<bool(std::string_view)> sink;
+  std::function<bool(std::string_view)> sink{};
   size_t max_answer = size_t{64} << 20;
 };
 

@@ -133,9 +133,6 @@ class FakeEngine final : public Engine {
         return absl::InvalidArgumentError("the context has no Dockerfile");
       }
       images_[tag] = ImageInfo{.id = fmt::format("sha256:{:064x}", ++made_),
-                               .env = {},
-                               .volumes = {},
-                               .entrypoint = {},
                                .architecture = "amd64",
                                .size_bytes = static_cast<int64_t>(context_tar.size())};
     }
