@@ -26,6 +26,9 @@ constexpr uint32_t kMask = IN_CREATE | IN_CLOSE_WRITE | IN_MODIFY | IN_ATTRIB | 
 constexpr size_t kBufferBytes = size_t{16} * 1024;
 // The two halves of a rename come right after another, but may fall into two reads.
 constexpr int kMoveWaitMs = 20;
+// How often to look whether the watched directory is still there. The kernel does not tell while we
+// hold it open, and open it has to be.
+constexpr int kAliveMs = 1000;
 
 bool IsBelow(const std::string& path, const std::string& directory) {
   return directory.empty() || path == directory ||
@@ -217,12 +220,14 @@ absl::StatusOr<v1::WatchEvent> Watcher::Next(int wake_fd, const Cancel& cancel) 
     }
     pollfd ready[2] = {{.fd = inotify_.get(), .events = POLLIN, .revents = 0},
                        {.fd = wake_fd, .events = POLLIN, .revents = 0}};
-    const int count = poll(ready, 2, moved_ ? kMoveWaitMs : -1);
+    const int count = poll(ready, 2, moved_ ? kMoveWaitMs : kAliveMs);
     if (count < 0 && errno != EINTR) {
       return ErrnoStatus(errno, "poll");
     }
     if (count == 0) {
       FlushMoved();
+      struct stat stat {};
+      gone_ = gone_ || fstat(top_.get(), &stat) != 0 || stat.st_nlink == 0;
     } else if (count > 0 && ready[1].revents != 0) {
       return absl::CancelledError("the call was cancelled");
     } else if (count > 0) {
