@@ -27,6 +27,8 @@ struct FrameBounds {
   uint32_t max_headers_per_second = 20000;
   // DATA frames of less than 128 bytes: gRPC keeps some 40 bytes of its own for each.
   uint32_t max_small_data_per_second = 200000;
+  // The guard drops a connection that has not sent its first frame by then.
+  std::chrono::milliseconds first_frame_within{5000};
 };
 
 // Reads the frame headers of one direction of an HTTP/2 connection and nothing else. No I/O, so

@@ -1,5 +1,6 @@
 #include "supervisor/sandbox/guarded_connection.h"
 
+#include <fmt/format.h>
 #include <sys/socket.h>
 
 #include <cerrno>
@@ -43,6 +44,7 @@ GuardedConnection::GuardedConnection(EventLoop& loop, GuardBuffers& buffers, Clo
       buffers_(buffers),
       closer_(closer),
       on_over_(std::move(on_over)),
+      first_frame_within_(bounds.first_frame_within),
       parser_(bounds) {
   peer_.fd = std::move(peer);
   peer_.is_peer = true;
@@ -52,6 +54,7 @@ GuardedConnection::GuardedConnection(EventLoop& loop, GuardBuffers& buffers, Clo
 GuardedConnection::~GuardedConnection() {
   *alive_ = false;
   loop_.Cancel(linger_);
+  loop_.Cancel(first_frame_);
   loop_.Unwatch(peer_.watch);
   loop_.Unwatch(inner_.watch);
   closer_.Close(std::move(peer_.fd));
@@ -67,6 +70,12 @@ void GuardedConnection::Begin() {
     }
     side->watch = *watch;
   }
+  first_frame_ = loop_.After(first_frame_within_, [this] {
+    if (parser_.frames() == 0) {
+      End(absl::DeadlineExceededError(
+          fmt::format("the peer sent nothing within {} ms", first_frame_within_.count())));
+    }
+  });
 }
 
 void GuardedConnection::End(const absl::Status& why) {
@@ -77,6 +86,7 @@ void GuardedConnection::End(const absl::Status& why) {
   loop_.Unwatch(peer_.watch);
   loop_.Unwatch(inner_.watch);
   loop_.Cancel(linger_);
+  loop_.Cancel(first_frame_);
   buffers_.Give(std::move(peer_.pending));
   buffers_.Give(std::move(inner_.pending));
   // The peer learns of it at once, also where the close takes its time.
@@ -113,7 +123,8 @@ void GuardedConnection::Turn() {
     End(absl::OkStatus());
     return;
   }
-  if (inner_.ended || peer_.write_dead) {
+  // gRPC closes for good, so with its end in sight what is under way gets that long and no more.
+  if (inner_.hung_up || peer_.write_dead) {
     Linger();
   }
   if (more && !turn_posted_) {

@@ -2,6 +2,7 @@
 
 #include <sys/types.h>
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -88,11 +89,13 @@ class GuardedConnection {
   GuardBuffers& buffers_;
   Closer& closer_;
   const OnOver on_over_;
+  const std::chrono::milliseconds first_frame_within_;
   FrameParser parser_;
   Side peer_;
   Side inner_;
   bool over_ = false;
   EventLoop::Id linger_ = 0;
+  EventLoop::Id first_frame_ = 0;
   // Tasks that are posted outlive the connection; this tells them.
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
   bool turn_posted_ = false;

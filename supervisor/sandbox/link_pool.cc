@@ -12,12 +12,32 @@ absl::StatusOr<std::unique_ptr<LinkPool>> LinkPool::Start() {
   return pool;
 }
 
+LinkPool::~LinkPool() {
+  guard_.reset();
+  MutexLock lock(mu_);
+  while (calls_ > 0) {
+    no_calls_.Wait(mu_);
+  }
+}
+
 bool LinkPool::TakePlace() {
   if (unproved_ >= kMaxUnproved) {
     return false;
   }
   ++unproved_;
   return true;
+}
+
+void LinkPool::CallBegins() {
+  MutexLock lock(mu_);
+  ++calls_;
+}
+
+void LinkPool::CallEnds() {
+  MutexLock lock(mu_);
+  if (--calls_ == 0) {
+    no_calls_.SignalAll();
+  }
 }
 
 }  // namespace creel

@@ -29,7 +29,7 @@ constexpr size_t kMaxUnprovedPerLink = 4;
 constexpr int kBacklog = 8;
 constexpr milliseconds kProofTime{1000};
 // While all places are taken and others wait, the one that came first has only this.
-constexpr milliseconds kCrowdedTime{200};
+constexpr milliseconds kCrowdedTime{100};
 constexpr milliseconds kRetryAccept{50};
 constexpr seconds kRetryListen{1};
 
@@ -336,11 +336,13 @@ void ShimLink::Impl::SayHello(uint64_t serial, bool with_key) {
     hello->request.set_key(options_.key);
     *hello->request.mutable_setup() = options_.setup;
   }
+  pool_.CallBegins();
   candidate.stub->async()->Hello(
       &hello->context, &hello->request, &hello->response,
       [self = shared_from_this(), serial, hello](const grpc::Status& status) {
         self->pool_.loop().Post(
             [self, serial, hello, status] { self->OnHello(serial, hello, status); });
+        self->pool_.CallEnds();
       });
 }
 
