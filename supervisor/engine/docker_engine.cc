@@ -25,6 +25,8 @@ using std::chrono::milliseconds;
 constexpr size_t kMaxLine = size_t{1} << 20;
 // For looking after what a failed call may have left, past the caller's deadline.
 constexpr std::chrono::seconds kCleanupTime{5};
+// Until the stream of events stands.
+constexpr std::chrono::seconds kStreamBegin{10};
 constexpr int kRemoveAttempts = 3;
 
 bool AllOf(std::string_view text, std::string_view besides) {
@@ -137,9 +139,11 @@ class DockerEngine::Link {
     return CheckStatus(answer);
   }
 
+  // `deadline` is for the beginning.
   absl::StatusOr<HttpAnswer> Stream(HttpClient::StreamCall call, Deadline deadline) {
     ASSIGN_OR_RETURN(const ApiVersion version, Version(deadline));
     call.target = fmt::format("/v{}{}", version.ToString(), call.target);
+    call.begin_by = deadline;
     absl::StatusOr<HttpAnswer> answer = http_.Stream(call);
     if (absl::IsUnavailable(answer.status()) || (answer.ok() && RefusesVersion(*answer))) {
       ForgetVersion();

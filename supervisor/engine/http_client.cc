@@ -203,12 +203,16 @@ absl::Status TransferError(CURLcode code, const char* detail, const Receiver& re
   }
 }
 
-// The transfer, driven by us, as libcurl itself looks up only once a second. Nothing if `cancelled`
-// ended it.
-std::optional<CURLcode> RunUntilCancelled(CURLM* multi, const std::function<bool()>& cancelled) {
+// The transfer, driven by us, as libcurl itself looks up only once a second. Nothing if
+// `call.cancelled` ended it.
+std::optional<CURLcode> RunUntilCancelled(CURLM* multi, const Receiver& receiver,
+                                          const HttpClient::StreamCall& call) {
   for (int running = 1; running > 0;) {
-    if (cancelled && cancelled()) {
+    if (call.cancelled && call.cancelled()) {
       return std::nullopt;
+    }
+    if (!receiver.headers_whole && std::chrono::steady_clock::now() >= call.begin_by) {
+      return CURLE_OPERATION_TIMEDOUT;
     }
     if (curl_multi_perform(multi, &running) != CURLM_OK) {
       return CURLE_FAILED_INIT;
@@ -323,7 +327,7 @@ absl::StatusOr<HttpAnswer> HttpClient::Stream(const StreamCall& call) {
   if (curl_multi_add_handle(multi.get(), easy.get()) != CURLM_OK) {
     return absl::InternalError("libcurl does not take the stream");
   }
-  const std::optional<CURLcode> code = RunUntilCancelled(multi.get(), call.cancelled);
+  const std::optional<CURLcode> code = RunUntilCancelled(multi.get(), receiver, call);
   curl_multi_remove_handle(multi.get(), easy.get());
   if (!code || receiver.ended_by_sink) {
     return HttpAnswer{.status = 200, .body = ""};

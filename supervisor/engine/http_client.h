@@ -32,7 +32,8 @@ struct HttpAnswer {
 };
 
 // HTTP/1.1 to one address, with connections kept for the next call. Thread-safe. No proxy, no
-// redirect and no other protocol is ever followed. Errors:
+// redirect and no other protocol is ever followed. With TLS the process must ignore SIGPIPE, as
+// OpenSSL does not ask to be spared it. Errors:
 //   kUnavailable        no connection, or one that broke before the answer was whole
 //   kDeadlineExceeded   not done by the deadline
 //   kCancelled          the sink ended the transfer
@@ -48,12 +49,14 @@ class HttpClient {
 
   // A GET without end, on a connection of its own. `connected` is called when an answer of success
   // has begun, `cancelled` at least every 200 ms. OK if the sink or `cancelled` ended it,
-  // kUnavailable if the other side did. An answer that is no success is returned as by Do.
+  // kUnavailable if the other side did, kDeadlineExceeded if no answer began by `begin_by`. One
+  // that is no success is returned as by Do.
   struct StreamCall {
     std::string target;
     std::function<bool(std::string_view)> sink;
     std::function<void()> connected;
     std::function<bool()> cancelled;
+    Deadline begin_by{};
   };
   absl::StatusOr<HttpAnswer> Stream(const StreamCall& call);
 

@@ -12,6 +12,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
@@ -96,6 +97,8 @@ class PemFiles {
 class TlsServer {
  public:
   TlsServer(const Identity& ca, const Identity& mine) : context_(SSL_CTX_new(TLS_server_method())) {
+    // OpenSSL writes to a connection that is gone.
+    ::signal(SIGPIPE, SIG_IGN);
     SSL_CTX_use_certificate(context_, mine.certificate.get());
     SSL_CTX_use_PrivateKey(context_, mine.key.get());
     X509_STORE_add_cert(SSL_CTX_get_cert_store(context_), ca.certificate.get());
