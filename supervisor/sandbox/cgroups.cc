@@ -1,0 +1,210 @@
+#include "supervisor/sandbox/cgroups.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <limits>
+#include <sstream>
+#include <thread>
+
+#include "supervisor/base/unique_fd.h"
+#include "supervisor/sandbox/dir_tree.h"
+
+namespace creel {
+namespace {
+
+constexpr uint64_t kNone = std::numeric_limits<uint64_t>::max();
+// The first version writes "none" as the largest number of pages.
+constexpr uint64_t kNoneV1 = 1ull << 62;
+
+absl::Status WriteControl(const std::string& path, const std::string& value) {
+  const UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+  if (!fd.valid() || ::write(fd.get(), value.data(), value.size()) < 0) {
+    return ErrnoStatus(errno, fmt::format("write '{}' to '{}'", value, path));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> ReadControl(const std::string& path) {
+  ASSIGN_OR_RETURN(std::string text, ReadWholeFile(path, 65536));
+  while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) {
+    text.pop_back();
+  }
+  return text;
+}
+
+absl::StatusOr<uint64_t> ReadLimit(const std::string& path) {
+  ASSIGN_OR_RETURN(const std::string text, ReadControl(path));
+  if (text == "max") {
+    return kNone;
+  }
+  uint64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size()) {
+    return absl::InternalError(fmt::format("'{}' holds '{}'", path, text));
+  }
+  return value >= kNoneV1 ? kNone : value;
+}
+
+bool IsFolder(const std::string& path) {
+  struct stat about {};
+  return ::stat(path.c_str(), &about) == 0 && S_ISDIR(about.st_mode);
+}
+
+// Whether a path from /proc stays below the folder it is put behind.
+bool IsSafe(const std::string& path) {
+  return !path.empty() && path.front() == '/' && path.find("/..") == std::string::npos;
+}
+
+// A value of a "key value" file.
+bool HasLine(const std::string& text, const std::string& line) {
+  std::istringstream lines(text);
+  for (std::string each; std::getline(lines, each);) {
+    if (each == line) {
+      return true;
+    }
+  }
+  return false;
+}
+
+}  // namespace
+
+absl::StatusOr<ContainerCgroups> ContainerCgroups::OfProcess(int pid, const std::string& root,
+                                                             const std::string& proc) {
+  auto table = ReadWholeFile(fmt::format("{}/{}/cgroup", proc, pid), 65536);
+  if (!table.ok()) {
+    return table.status();
+  }
+  ContainerCgroups groups;
+  groups.root_ = root;
+  std::istringstream lines(*table);
+  for (std::string line; std::getline(lines, line);) {
+    // "4:cpu,cpuacct:/docker/ID"; "0::/docker/ID" is the unified hierarchy.
+    const size_t first = line.find(':');
+    const size_t second = first == std::string::npos ? first : line.find(':', first + 1);
+    if (second == std::string::npos) {
+      continue;
+    }
+    const std::string path = line.substr(second + 1);
+    if (!IsSafe(path) || path == "/") {
+      continue;
+    }
+    const std::string names = line.substr(first + 1, second - first - 1);
+    if (names.empty()) {
+      // Alone at the root, or beside the first version's in a folder of its own.
+      for (const std::string& base : {root, root + "/unified"}) {
+        if (IsFolder(base + path) && ::access((base + path + "/cgroup.procs").c_str(), R_OK) == 0) {
+          groups.folders_.emplace_back("", base + path);
+          break;
+        }
+      }
+      continue;
+    }
+    std::istringstream each(names);
+    for (std::string name; std::getline(each, name, ',');) {
+      for (const std::string& mounted : {name, names}) {
+        const std::string folder = fmt::format("{}/{}{}", root, mounted, path);
+        if (IsFolder(folder)) {
+          groups.folders_.emplace_back(name, folder);
+          break;
+        }
+      }
+    }
+  }
+  if (groups.folders_.empty()) {
+    return absl::FailedPreconditionError(
+        fmt::format("process {} is in no control group of its own", pid));
+  }
+  return groups;
+}
+
+std::string ContainerCgroups::Folder(const std::string& controller) const {
+  const auto found = std::find_if(folders_.begin(), folders_.end(),
+                                  [&](const auto& each) { return each.first == controller; });
+  return found == folders_.end() ? std::string() : found->second;
+}
+
+absl::StatusOr<bool> ContainerCgroups::IsFrozen() const {
+  if (const std::string v1 = Folder("freezer"); !v1.empty()) {
+    ASSIGN_OR_RETURN(const std::string state, ReadControl(v1 + "/freezer.state"));
+    return state == "FROZEN";
+  }
+  if (const std::string v2 = Folder(""); !v2.empty()) {
+    ASSIGN_OR_RETURN(const std::string events, ReadControl(v2 + "/cgroup.events"));
+    return HasLine(events, "frozen 1");
+  }
+  return absl::NotFoundError("there is no freezer in the container's control groups");
+}
+
+absl::Status ContainerCgroups::Freeze(Deadline deadline) const {
+  const std::string v1 = Folder("freezer");
+  const std::string v2 = Folder("");
+  for (;;) {
+    if (!v1.empty()) {
+      // Written again each time: a group with a process in an uninterruptible wait stays FREEZING,
+      // and a new write makes the kernel try the rest again.
+      RETURN_IF_ERROR(WriteControl(v1 + "/freezer.state", "FROZEN"));
+    } else if (!v2.empty()) {
+      RETURN_IF_ERROR(WriteControl(v2 + "/cgroup.freeze", "1"));
+    }
+    ASSIGN_OR_RETURN(const bool frozen, IsFrozen());
+    if (frozen) {
+      return absl::OkStatus();
+    }
+    if (std::chrono::steady_clock::now() >= deadline) {
+      (void)Thaw();
+      return absl::DeadlineExceededError("the processes did not stop in time");
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+}
+
+absl::Status ContainerCgroups::Thaw() const {
+  if (const std::string v1 = Folder("freezer"); !v1.empty()) {
+    return WriteControl(v1 + "/freezer.state", "THAWED");
+  }
+  if (const std::string v2 = Folder(""); !v2.empty()) {
+    return WriteControl(v2 + "/cgroup.freeze", "0");
+  }
+  return absl::NotFoundError("there is no freezer in the container's control groups");
+}
+
+absl::StatusOr<uint64_t> ContainerCgroups::MemoryLimit() const {
+  if (const std::string v1 = Folder("memory"); !v1.empty()) {
+    return ReadLimit(v1 + "/memory.limit_in_bytes");
+  }
+  return ReadLimit(Folder("") + "/memory.max");
+}
+
+absl::StatusOr<uint64_t> ContainerCgroups::SwapLimit() const {
+  if (const std::string v1 = Folder("memory"); !v1.empty()) {
+    ASSIGN_OR_RETURN(const uint64_t both, ReadLimit(v1 + "/memory.memsw.limit_in_bytes"));
+    ASSIGN_OR_RETURN(const uint64_t memory, MemoryLimit());
+    return both == kNone ? kNone : both - std::min(both, memory);
+  }
+  return ReadLimit(Folder("") + "/memory.swap.max");
+}
+
+absl::StatusOr<uint64_t> ContainerCgroups::PidsLimit() const {
+  if (const std::string v1 = Folder("pids"); !v1.empty()) {
+    return ReadLimit(v1 + "/pids.max");
+  }
+  return ReadLimit(Folder("") + "/pids.max");
+}
+
+absl::Status ContainerCgroups::SetBlkioWeight(uint16_t weight) const {
+  if (const std::string v1 = Folder("blkio"); !v1.empty()) {
+    return WriteControl(v1 + "/blkio.bfq.weight", fmt::format("{}", weight));
+  }
+  if (const std::string v2 = Folder(""); !v2.empty()) {
+    return WriteControl(v2 + "/io.bfq.weight", fmt::format("{}", weight));
+  }
+  return absl::NotFoundError("there is no block I/O controller in the container's control groups");
+}
+
+}  // namespace creel

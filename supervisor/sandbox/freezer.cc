@@ -1,0 +1,143 @@
+#include "supervisor/sandbox/freezer.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <thread>
+
+#include "supervisor/sandbox/cgroups.h"
+#include "supervisor/sandbox/dir_tree.h"
+
+namespace creel {
+namespace {
+
+constexpr std::chrono::milliseconds kPatience{1000};
+constexpr std::chrono::milliseconds kBetweenTries{20};
+constexpr std::chrono::milliseconds kGroupPatience{500};
+constexpr size_t kMaxHoldBytes = 16384;
+
+// The container's groups; fails where they are not ours to write, or not this container's.
+absl::StatusOr<ContainerCgroups> GroupsOf(Engine& engine, const HostAbilities& abilities,
+                                          const std::string& container, Deadline deadline) {
+  if (!abilities.cgroup_freezer) {
+    return absl::FailedPreconditionError(
+        fmt::format("its control group cannot be written: {}", abilities.cgroup_freezer_why));
+  }
+  ASSIGN_OR_RETURN(const ContainerInfo info, engine.InspectContainer(container, deadline));
+  if (info.pid <= 0) {
+    return absl::NotFoundError(fmt::format("container '{}' does not run", container));
+  }
+  // Where the numbers of processes are not ours, the group of a stranger would be frozen.
+  auto table = ReadWholeFile(fmt::format("/proc/{}/cgroup", info.pid), 65536);
+  if (!table.ok() || table->find(info.id) == std::string::npos) {
+    return absl::FailedPreconditionError("its control group is not to be seen from here");
+  }
+  return ContainerCgroups::OfProcess(info.pid, abilities.cgroup_root);
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> FreezeContainer(Engine& engine, const HostAbilities& abilities,
+                                            const std::string& container, Deadline deadline) {
+  const Deadline patience = std::min(deadline, After(kPatience));
+  absl::Status paused;
+  for (;;) {
+    paused = engine.PauseContainer(container, patience);
+    if (paused.ok()) {
+      return kFrozenByEngine;
+    }
+    if (paused.code() == absl::StatusCode::kNotFound) {
+      return paused;
+    }
+    if (auto info = engine.InspectContainer(container, patience); info.ok()) {
+      if (info->state == ContainerState::kPaused) {
+        return kFrozenByEngine;
+      }
+      if (info->state != ContainerState::kRunning) {
+        return absl::NotFoundError(fmt::format("container '{}' does not run", container));
+      }
+    }
+    if (std::chrono::steady_clock::now() + kBetweenTries >= patience) {
+      break;
+    }
+    std::this_thread::sleep_for(kBetweenTries);
+  }
+  const Deadline group_patience = After(kGroupPatience);
+  auto groups = GroupsOf(engine, abilities, container, std::max(deadline, group_patience));
+  absl::Status frozen = groups.status();
+  if (groups.ok()) {
+    frozen = groups->Freeze(group_patience);
+    if (frozen.ok()) {
+      return kFrozenByCgroup;
+    }
+  }
+  const absl::Status killed =
+      engine.KillContainer(container, "SIGKILL", std::max(deadline, After(kPatience)));
+  if (killed.ok() || killed.code() == absl::StatusCode::kNotFound ||
+      killed.code() == absl::StatusCode::kFailedPrecondition) {
+    return kKilled;
+  }
+  return absl::Status(killed.code(),
+                      fmt::format("the engine cannot pause it ({}), its control group cannot be "
+                                  "frozen ({}), and it cannot be killed: {}",
+                                  std::string(paused.message()), std::string(frozen.message()),
+                                  std::string(killed.message())));
+}
+
+absl::Status ThawContainer(Engine& engine, const HostAbilities& abilities,
+                           const std::string& container, const std::string& method,
+                           Deadline deadline) {
+  if (method == kFrozenByCgroup) {
+    ASSIGN_OR_RETURN(const ContainerCgroups groups,
+                     GroupsOf(engine, abilities, container, deadline));
+    return groups.Thaw();
+  }
+  absl::Status resumed = engine.UnpauseContainer(container, deadline);
+  if (!resumed.ok()) {
+    auto info = engine.InspectContainer(container, deadline);
+    if (info.ok() && info->state == ContainerState::kRunning) {
+      return absl::OkStatus();
+    }
+  }
+  return resumed;
+}
+
+absl::Status KillFrozenContainer(Engine& engine, const HostAbilities& abilities,
+                                 const std::string& container, Deadline deadline) {
+  auto groups = GroupsOf(engine, abilities, container, deadline);
+  const absl::Status killed = engine.KillContainer(container, "SIGKILL", deadline);
+  // The signal waits at the door of the frozen: let go, they run nothing of their own any more.
+  if (groups.ok()) {
+    (void)groups->Thaw();
+  }
+  if (killed.code() == absl::StatusCode::kNotFound ||
+      killed.code() == absl::StatusCode::kFailedPrecondition) {
+    return absl::OkStatus();
+  }
+  return killed;
+}
+
+absl::Status WriteHold(const std::string& path, const Hold& hold) {
+  return WriteWholeFile(path, fmt::format("{}\n{}", hold.method, hold.reason.substr(0, 8192)),
+                        0600);
+}
+
+absl::StatusOr<Hold> ReadHold(const std::string& path) {
+  ASSIGN_OR_RETURN(const std::string text, ReadWholeFile(path, kMaxHoldBytes));
+  const size_t end = text.find('\n');
+  if (end == std::string::npos) {
+    return Hold{.method = kFrozenByEngine, .reason = "frozen; its mark on the disk is damaged"};
+  }
+  return Hold{.method = text.substr(0, end), .reason = text.substr(end + 1)};
+}
+
+absl::Status RemoveHold(const std::string& path) {
+  if (::unlink(path.c_str()) != 0 && errno != ENOENT) {
+    return ErrnoStatus(errno, fmt::format("remove '{}'", path));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace creel

@@ -1,0 +1,230 @@
+#include "supervisor/sandbox/sandbox.h"
+
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
+
+#include <algorithm>
+#include <future>
+
+#include "supervisor/base/escape.h"
+#include "supervisor/sandbox/container_check.h"
+#include "supervisor/sandbox/container_spec.h"
+#include "supervisor/sandbox/dir_tree.h"
+#include "supervisor/sandbox/freezer.h"
+#include "supervisor/sandbox/host_abilities.h"
+#include "supervisor/sandbox/live_sandbox.h"
+#include "supervisor/sandbox/sandbox_paths.h"
+#include "supervisor/sandbox/workspace.h"
+
+namespace creel {
+namespace {
+
+using std::chrono::seconds;
+
+constexpr seconds kCleanupTime{20};
+// For an adopted container's shim to call again.
+constexpr seconds kAdoptTime{5};
+
+// The engine's word for this machine's kind.
+std::string HostArchitecture() {
+  struct utsname about {};
+  if (::uname(&about) != 0) {
+    return {};
+  }
+  const std::string machine = about.machine;
+  return machine == "x86_64" ? "amd64" : machine == "aarch64" ? "arm64" : machine;
+}
+
+absl::StatusOr<ImageInfo> FindImage(Engine& engine, const std::string& image, Deadline deadline) {
+  auto info = engine.InspectImage(image, deadline);
+  if (!info.ok()) {
+    if (info.status().code() == absl::StatusCode::kNotFound) {
+      return absl::NotFoundError(
+          fmt::format("image '{}' is not on this host: build it ('make image' for Creel's own) or "
+                      "fetch it ('docker pull {}'), or set sandbox.image",
+                      Printable(image, 256), Printable(image, 256)));
+    }
+    return info.status();
+  }
+  const std::string host = HostArchitecture();
+  if (!info->architecture.empty() && !host.empty() && info->architecture != host) {
+    return absl::FailedPreconditionError(fmt::format("image '{}' is for {}, and this host is {}",
+                                                     Printable(image, 256),
+                                                     Printable(info->architecture, 32), host));
+  }
+  return info;
+}
+
+absl::Status MakeFolders(const Sandbox::Host& host, const SandboxPaths& paths) {
+  RETURN_IF_ERROR(MakeDirectories(SpoolDir(host.config.paths), 0700));
+  const std::string parent = paths.link_dir.substr(0, paths.link_dir.rfind('/'));
+  // Sockets in there may be open to every uid, as where the engine maps them.
+  RETURN_IF_ERROR(MakeDirectories(parent, 0700));
+  if (::chmod(parent.c_str(), 0700) != 0) {
+    return ErrnoStatus(errno, fmt::format("close '{}' to others", parent));
+  }
+  return MakeDirectories(paths.link_dir, 0755);
+}
+
+class Opening {
+ public:
+  Opening(const Sandbox::Host& host, SandboxIdentity& identity, Deadline deadline)
+      : host_(host),
+        identity_(identity),
+        deadline_(deadline),
+        paths_(SandboxPaths::For(host.config.paths, identity.id)) {}
+
+  absl::StatusOr<std::shared_ptr<Sandbox>> Run() {
+    RETURN_IF_ERROR(MakeFolders(host_, paths_));
+    // The engine is asked while the mounts are made.
+    auto image = std::async(std::launch::async,
+                            [this] { return FindImage(host_.engine, identity_.image, deadline_); });
+    auto mounts = PrepareMounts(host_, identity_, paths_);
+    auto found = image.get();
+    if (!found.ok()) {
+      return found.status();
+    }
+    if (!mounts.ok()) {
+      return mounts.status();
+    }
+    identity_.tool_uid = mounts->tool_uid;
+    identity_.tool_gid = mounts->tool_gid;
+    identity_.workspace_bound = mounts->bound;
+    identity_.shim_sha256 = host_.shim_sha256;
+    const ContainerConfig config = MakeContainerConfig(host_, identity_, *found, *mounts);
+    identity_.spec_hash = config.labels.at(kSpecLabel);
+
+    auto sandbox = std::make_shared<LiveSandbox>(host_, identity_, /*first=*/true);
+    RETURN_IF_ERROR(sandbox->Listen());
+    ASSIGN_OR_RETURN(identity_.container_id, host_.engine.CreateContainer(config, deadline_));
+    sandbox->SetIdentity(identity_);
+    RETURN_IF_ERROR(Annotate(host_.engine.StartContainer(identity_.container_id, deadline_),
+                             fmt::format("start container '{}'", config.name)));
+    // While the shim comes up.
+    if (host_.abilities.root) {
+      RETURN_IF_ERROR(ReleaseMounts(paths_));
+    }
+    ASSIGN_OR_RETURN(const ContainerInfo info,
+                     host_.engine.InspectContainer(identity_.container_id, deadline_));
+    sandbox->SetContainer(info);
+    RETURN_IF_ERROR(CheckContainer(info, config, host_.abilities, host_.config));
+    if (absl::Status linked = sandbox->WaitForLink(deadline_); !linked.ok()) {
+      return absl::UnavailableError(std::string(linked.message()));
+    }
+    return sandbox;
+  }
+
+ private:
+  const Sandbox::Host& host_;
+  SandboxIdentity& identity_;
+  const Deadline deadline_;
+  const SandboxPaths paths_;
+};
+
+absl::Status CheckIsOurs(const ContainerInfo& info, const Sandbox::Host& host,
+                         const SandboxIdentity& identity) {
+  const auto label = [&](const char* name) {
+    const auto found = info.labels.find(name);
+    return found == info.labels.end() ? std::string() : found->second;
+  };
+  if (label(kInstallLabel) != host.install_id || label(kSandboxLabel) != identity.id ||
+      label(kSpecLabel) != identity.spec_hash) {
+    return absl::FailedPreconditionError(
+        fmt::format("container '{}' is not the one that was made: its labels differ",
+                    ContainerName(identity.id)));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::shared_ptr<Sandbox>> Sandbox::Create(const Host& host,
+                                                         SandboxIdentity& identity,
+                                                         Deadline deadline) {
+  RETURN_IF_ERROR(CheckIdentity(identity, host.config, host.abilities));
+  auto made = Opening(host, identity, deadline).Run();
+  if (!made.ok()) {
+    if (absl::Status removed = Remove(host, identity, After(kCleanupTime)); !removed.ok()) {
+      return Annotate(made.status(),
+                      fmt::format("what was made of sandbox '{}' could not be removed ({})",
+                                  identity.id, std::string(removed.message())));
+    }
+  }
+  return made;
+}
+
+absl::StatusOr<std::shared_ptr<Sandbox>> Sandbox::Adopt(const Host& host,
+                                                        const SandboxIdentity& identity,
+                                                        Deadline deadline) {
+  RETURN_IF_ERROR(CheckIdentity(identity, host.config, host.abilities));
+  const SandboxPaths paths = SandboxPaths::For(host.config.paths, identity.id);
+  const std::string name = ContainerName(identity.id);
+  ASSIGN_OR_RETURN(ContainerInfo info,
+                   host.engine.InspectContainer(
+                       identity.container_id.empty() ? name : identity.container_id, deadline));
+  RETURN_IF_ERROR(CheckIsOurs(info, host, identity));
+  if (info.state != ContainerState::kRunning && info.state != ContainerState::kPaused) {
+    return absl::UnavailableError(
+        fmt::format("container '{}' ended while no supervisor ran, with exit code {}{}", name,
+                    info.exit_code, info.oom_killed ? " (out of memory)" : ""));
+  }
+  RETURN_IF_ERROR(MakeFolders(host, paths));
+  auto sandbox = std::make_shared<LiveSandbox>(host, identity, /*first=*/false);
+  sandbox->SetContainer(info);
+  RETURN_IF_ERROR(sandbox->Listen());
+  auto hold = ReadHold(paths.hold);
+  if (!hold.ok() && hold.status().code() != absl::StatusCode::kNotFound) {
+    return hold.status();
+  }
+  if (!hold.ok() && info.state == ContainerState::kPaused) {
+    hold = Hold{.method = kFrozenByEngine, .reason = "it was paused while no supervisor ran"};
+  }
+  if (hold.ok()) {
+    if (info.state == ContainerState::kRunning) {
+      // Frozen through its group, or marked by a supervisor that did not come further.
+      ASSIGN_OR_RETURN(hold->method,
+                       FreezeContainer(host.engine, host.abilities, info.id, deadline));
+    }
+    if (hold->method == kKilled) {
+      return absl::UnavailableError(
+          fmt::format("container '{}' was to stay frozen, could not be, and was killed", name));
+    }
+    RETURN_IF_ERROR(WriteHold(paths.hold, *hold));
+    sandbox->SetFrozen(*hold);
+    return sandbox;
+  }
+  RETURN_IF_ERROR(sandbox->WaitForLink(std::min(deadline, After(kAdoptTime))));
+  return sandbox;
+}
+
+absl::Status Sandbox::Remove(const Host& host, const SandboxIdentity& identity, Deadline deadline) {
+  if (!IsSandboxId(identity.id)) {
+    return absl::InvalidArgumentError(
+        fmt::format("sandbox id '{}' is not 16 hexadecimal digits", Printable(identity.id, 64)));
+  }
+  const SandboxPaths paths = SandboxPaths::For(host.config.paths, identity.id);
+  const std::string name = ContainerName(identity.id);
+  if (auto hold = ReadHold(paths.hold); hold.ok()) {
+    (void)KillFrozenContainer(host.engine, host.abilities, name, deadline);
+  }
+  // By its name, as a creation that was cut short knows no id.
+  absl::Status first = host.engine.RemoveContainer(name, deadline);
+  if (!identity.container_id.empty()) {
+    if (absl::Status by_id = host.engine.RemoveContainer(identity.container_id, deadline);
+        first.ok()) {
+      first = by_id;
+    }
+  }
+  if (!first.ok()) {
+    // Its workspace and socket are still in use.
+    return Annotate(first, fmt::format("remove container '{}'", name));
+  }
+  const absl::Status mounts = RemoveMounts(paths);
+  const size_t slash = paths.link_dir.rfind('/');
+  const absl::Status link =
+      RemoveTree(paths.link_dir.substr(0, slash), paths.link_dir.substr(slash + 1));
+  return mounts.ok() ? link : mounts;
+}
+
+}  // namespace creel

@@ -1,0 +1,334 @@
+#include "supervisor/sandbox/workspace.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <linux/openat2.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <set>
+
+#include "supervisor/base/unique_fd.h"
+#include "supervisor/sandbox/dir_tree.h"
+#include "supervisor/sandbox/loop_image.h"
+#include "supervisor/sandbox/mount_calls.h"
+#include "supervisor/sandbox/mount_rules.h"
+
+namespace creel {
+namespace {
+
+constexpr char kHosts[] = "127.0.0.1 localhost\n::1 localhost ip6-localhost\n";
+constexpr char kLinkTarget[] = "/run/creel";
+constexpr char kShimTarget[] = "/.creel";
+constexpr char kHostsTarget[] = "/etc/hosts";
+
+// Opens a path below `dir` without following any link.
+UniqueFd OpenBelow(int dir, const std::string& path) {
+  struct open_how how {};
+  how.flags = O_PATH | O_CLOEXEC;
+  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
+  return UniqueFd(static_cast<int>(::syscall(SYS_openat2, dir, path.c_str(), &how, sizeof how)));
+}
+
+absl::Status CheckFreeSpace(const std::string& path, uint64_t floor, uint64_t wanted) {
+  struct statvfs about {};
+  if (::statvfs(path.c_str(), &about) != 0) {
+    return ErrnoStatus(errno, fmt::format("look at the free space of '{}'", path));
+  }
+  const uint64_t free = static_cast<uint64_t>(about.f_bavail) * about.f_frsize;
+  if (free < floor + wanted) {
+    return absl::ResourceExhaustedError(
+        fmt::format("{} MiB are free on the disk of '{}', and {} MiB are kept free "
+                    "(sandbox.limits.free_space_floor_bytes): make room or close sessions",
+                    free >> 20, path, (floor + wanted) >> 20));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status MakeEmptyFile(const std::string& path) {
+  const UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+  return fd.valid() ? absl::OkStatus() : ErrnoStatus(errno, fmt::format("make '{}'", path));
+}
+
+// Puts a restricted copy of `source` (a file or folder of ours) at `target` in the slot.
+absl::Status Pass(const std::string& source, const std::string& target, const MountFlags& flags,
+                  bool directory) {
+  const UniqueFd fd(::open(source.c_str(), O_PATH | O_CLOEXEC | O_NOFOLLOW));
+  if (!fd.valid()) {
+    return ErrnoStatus(errno, fmt::format("open '{}'", source));
+  }
+  ASSIGN_OR_RETURN(const UniqueFd mount, CloneMount(fd.get(), flags));
+  if (directory) {
+    RETURN_IF_ERROR(MakeDirectories(target, 0700));
+  } else {
+    RETURN_IF_ERROR(MakeEmptyFile(target));
+  }
+  return AttachMount(mount.get(), AT_FDCWD, target);
+}
+
+// Makes one sandbox's mounts; a function object so that the steps share what they need.
+class Preparation {
+ public:
+  Preparation(const Sandbox::Host& host, const SandboxIdentity& identity, const SandboxPaths& paths)
+      : host_(host), identity_(identity), paths_(paths) {
+    prepared_.tool_uid = identity.tool_uid;
+    prepared_.tool_gid = identity.tool_gid;
+  }
+
+  absl::StatusOr<PreparedMounts> Run() {
+    RETURN_IF_ERROR(MakeDirectories(paths_.own_dir, 0700));
+    RETURN_IF_ERROR(CheckFreeSpace(paths_.own_dir, limits().free_space_floor_bytes, 0));
+    if (Root()) {
+      RETURN_IF_ERROR(MakeDirectories(paths_.slot, 0700));
+      RETURN_IF_ERROR(MountTmpfs(paths_.slot, 64u << 10));
+    }
+    RETURN_IF_ERROR(GiveOurs());
+    if (identity_.workspace.empty() || identity_.access == WorkspaceAccess::kNone) {
+      RETURN_IF_ERROR(GiveOwnWorkspace());
+    } else {
+      RETURN_IF_ERROR(GiveFolder());
+    }
+    return std::move(prepared_);
+  }
+
+ private:
+  [[nodiscard]] const LimitsConfig& limits() const { return identity_.limits; }
+  [[nodiscard]] bool Root() const { return host_.abilities.root; }
+  [[nodiscard]] std::string workdir() const { return host_.config.sandbox.workdir; }
+
+  absl::Status GiveOurs() {
+    const std::string shim_dir = host_.shim_path.substr(0, host_.shim_path.rfind('/'));
+    const std::string hosts = host_.config.paths.state_dir + "/hosts";
+    if (auto present = ReadWholeFile(hosts, 4096); !present.ok() || *present != kHosts) {
+      RETURN_IF_ERROR(WriteWholeFile(hosts, kHosts, 0644));
+      if (::chmod(hosts.c_str(), 0644) != 0) {
+        return ErrnoStatus(errno, fmt::format("set the mode of '{}'", hosts));
+      }
+    }
+    if (!Root()) {
+      prepared_.binds.push_back({.source = paths_.link_dir, .target = kLinkTarget});
+      prepared_.binds.push_back({.source = shim_dir, .target = kShimTarget});
+      prepared_.binds.push_back({.source = hosts, .target = kHostsTarget});
+      return absl::OkStatus();
+    }
+    RETURN_IF_ERROR(
+        Pass(paths_.link_dir, paths_.slot + "/link", {.read_only = true, .no_exec = true}, true));
+    RETURN_IF_ERROR(Pass(shim_dir, paths_.slot + "/shim", {.read_only = true}, true));
+    RETURN_IF_ERROR(
+        Pass(hosts, paths_.slot + "/hosts", {.read_only = true, .no_exec = true}, false));
+    // The copies are read-only themselves. Asked to make them so, the runtime would remount them
+    // and lose nosuid and nodev.
+    Give(paths_.slot + "/link", kLinkTarget, false);
+    Give(paths_.slot + "/shim", kShimTarget, false);
+    Give(paths_.slot + "/hosts", kHostsTarget, false);
+    return absl::OkStatus();
+  }
+
+  void Give(const std::string& source, const std::string& target, bool recursive) {
+    prepared_.binds.push_back(
+        {.source = source, .target = target, .read_only = false, .recursive = recursive});
+  }
+
+  absl::Status GiveOwnWorkspace() {
+    if (host_.abilities.loop_mounts) {
+      prepared_.bound = "sized";
+      RETURN_IF_ERROR(
+          MakeLoopImage(TemplateDir(host_.config.paths), paths_.image, limits().workspace_bytes));
+      std::string device;
+      ASSIGN_OR_RETURN(const UniqueFd loop, AttachLoop(paths_.image, &device));
+      const std::string disk = paths_.slot + "/disk";
+      RETURN_IF_ERROR(MakeDirectories(disk, 0700));
+      RETURN_IF_ERROR(MountExt4(device, disk));
+      const std::string data = disk + "/data";
+      if (::mkdir(data.c_str(), 0700) != 0 ||
+          ::chown(data.c_str(), prepared_.tool_uid, prepared_.tool_gid) != 0 ||
+          ::chmod(data.c_str(), 0755) != 0) {
+        return ErrnoStatus(errno, fmt::format("make '{}'", data));
+      }
+      (void)::rmdir((disk + "/lost+found").c_str());
+      Give(data, workdir(), false);
+      return absl::OkStatus();
+    }
+    RETURN_IF_ERROR(RequireConcession(host_.config, "no-sized-workspace",
+                                      fmt::format("a workspace of limited size cannot be made ({})",
+                                                  host_.abilities.loop_mounts_why)));
+    prepared_.bound = "watched";
+    RETURN_IF_ERROR(MakeDirectories(paths_.folder, 0700));
+    if (::geteuid() == 0) {
+      if (::chown(paths_.folder.c_str(), prepared_.tool_uid, prepared_.tool_gid) != 0 ||
+          ::chmod(paths_.folder.c_str(), 0755) != 0) {
+        return ErrnoStatus(errno, fmt::format("give '{}' to the tools", paths_.folder));
+      }
+    } else if (::chmod(paths_.folder.c_str(), 0777) != 0) {
+      // Only root can give a folder away. Nobody else on the host gets here: the folder above is
+      // closed.
+      return ErrnoStatus(errno, fmt::format("open '{}' to the tools", paths_.folder));
+    }
+    if (Root()) {
+      RETURN_IF_ERROR(Pass(paths_.folder, paths_.slot + "/own", {}, true));
+      Give(paths_.slot + "/own", workdir(), false);
+    } else {
+      prepared_.binds.push_back({.source = paths_.folder, .target = workdir(), .read_only = false});
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status GiveFolder() {
+    const MountRules rules = MakeMountRules(host_.config, host_.abilities.engine_dir);
+    ASSIGN_OR_RETURN(const GivenFolder folder, OpenGivenFolder(identity_.workspace, rules));
+    const bool read_only = identity_.access == WorkspaceAccess::kReadOnly;
+    prepared_.bound = read_only ? "read-only" : "watched";
+    if (!read_only) {
+      RETURN_IF_ERROR(CheckFreeSpace(folder.path, limits().free_space_floor_bytes, 0));
+    }
+    UniqueFd userns;
+    if (host_.abilities.idmap) {
+      auto map = MakeIdmap(folder.uid, prepared_.tool_uid, folder.gid, prepared_.tool_gid);
+      if (!map.ok()) {
+        return map.status();
+      }
+      userns = *std::move(map);
+    }
+    if (Root() && userns.valid()) {
+      absl::Status passed = PassFolder(folder, {.read_only = read_only}, userns.get());
+      if (passed.ok()) {
+        Give(paths_.slot + "/given", workdir(), true);
+        return absl::OkStatus();
+      }
+      if (passed.code() != absl::StatusCode::kInvalidArgument &&
+          passed.code() != absl::StatusCode::kPermissionDenied) {
+        return passed;
+      }
+      // The file system of this folder does not take part in idmapped mounts.
+      RETURN_IF_ERROR(BecomeOwner(folder, std::string(passed.message())));
+    } else {
+      RETURN_IF_ERROR(BecomeOwner(folder, host_.abilities.idmap_why));
+    }
+    if (Root()) {
+      RETURN_IF_ERROR(PassFolder(folder, {.read_only = read_only}, -1));
+      Give(paths_.slot + "/given", workdir(), true);
+      return absl::OkStatus();
+    }
+    prepared_.binds.push_back({.source = folder.path, .target = workdir(), .read_only = read_only});
+    if (!read_only) {
+      for (const ProtectedPath& each :
+           ProtectedPaths(folder.fd.get(), host_.config.sandbox.protect)) {
+        prepared_.binds.push_back({.source = folder.path + "/" + each.path,
+                                   .target = workdir() + "/" + each.path,
+                                   .read_only = each.read_only});
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  // Without an idmapped mount the tools must be who the folder belongs to.
+  absl::Status BecomeOwner(const GivenFolder& folder, const std::string& why) {
+    RETURN_IF_ERROR(RequireConcession(
+        host_.config, "no-idmap",
+        fmt::format("workspace '{}' cannot be mounted with its owner mapped ({}), so that tools "
+                    "would run as its owner, uid {}",
+                    folder.path, why, folder.uid)));
+    if (folder.uid == 0) {
+      RETURN_IF_ERROR(RequireConcession(
+          host_.config, "tool-root",
+          fmt::format("workspace '{}' belongs to root, so that tools would run as uid 0; give it "
+                      "to another user (chown)",
+                      folder.path)));
+    }
+    prepared_.tool_uid = folder.uid;
+    prepared_.tool_gid = folder.gid;
+    return absl::OkStatus();
+  }
+
+  absl::Status PassFolder(const GivenFolder& folder, const MountFlags& flags, int userns) {
+    ASSIGN_OR_RETURN(const UniqueFd mount, CloneMount(folder.fd.get(), flags, userns));
+    const std::string given = paths_.slot + "/given";
+    RETURN_IF_ERROR(MakeDirectories(given, 0700));
+    RETURN_IF_ERROR(AttachMount(mount.get(), AT_FDCWD, given));
+    if (flags.read_only) {
+      return absl::OkStatus();
+    }
+    for (const ProtectedPath& each :
+         ProtectedPaths(folder.fd.get(), host_.config.sandbox.protect)) {
+      const UniqueFd source = OpenBelow(folder.fd.get(), each.path);
+      const UniqueFd target = OpenBelow(mount.get(), each.path);
+      if (!source.valid() || !target.valid()) {
+        return absl::FailedPreconditionError(
+            fmt::format("'{}/{}' changed while it was to be protected: open the session again",
+                        folder.path, each.path));
+      }
+      ASSIGN_OR_RETURN(const UniqueFd copy,
+                       CloneMount(source.get(), {.read_only = each.read_only}, userns));
+      // Not by name, as the folder is somebody else's: the mount lands on what was opened.
+      RETURN_IF_ERROR(Annotate(AttachMountOn(copy.get(), target.get()),
+                               fmt::format("protect '{}/{}'", folder.path, each.path)));
+    }
+    return absl::OkStatus();
+  }
+
+  const Sandbox::Host& host_;
+  const SandboxIdentity& identity_;
+  const SandboxPaths& paths_;
+  PreparedMounts prepared_;
+};
+
+}  // namespace
+
+std::vector<ProtectedPath> ProtectedPaths(int folder, const std::vector<std::string>& names) {
+  std::vector<ProtectedPath> found;
+  std::set<std::string> parents;
+  std::set<std::string> leaves;
+  for (const std::string& name : names) {
+    if (name.empty() || name.front() == '/' || !OpenBelow(folder, name).valid()) {
+      continue;
+    }
+    leaves.insert(name);
+    for (size_t slash = name.find('/'); slash != std::string::npos;
+         slash = name.find('/', slash + 1)) {
+      parents.insert(name.substr(0, slash));
+    }
+  }
+  for (const std::string& parent : parents) {
+    if (leaves.count(parent) == 0) {
+      found.push_back({.path = parent, .read_only = false});
+    }
+  }
+  for (const std::string& leaf : leaves) {
+    found.push_back({.path = leaf, .read_only = true});
+  }
+  std::sort(found.begin(), found.end(), [](const ProtectedPath& a, const ProtectedPath& b) {
+    return a.path < b.path;  // a parent is the start of its children's names
+  });
+  return found;
+}
+
+absl::StatusOr<PreparedMounts> PrepareMounts(const Sandbox::Host& host,
+                                             const SandboxIdentity& identity,
+                                             const SandboxPaths& paths) {
+  return Preparation(host, identity, paths).Run();
+}
+
+absl::Status ReleaseMounts(const SandboxPaths& paths) {
+  RETURN_IF_ERROR(DetachMounts(paths.slot));
+  if (::rmdir(paths.slot.c_str()) != 0 && errno != ENOENT) {
+    return ErrnoStatus(errno, fmt::format("remove '{}'", paths.slot));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status RemoveMounts(const SandboxPaths& paths) {
+  absl::Status released = absl::OkStatus();
+  if (::geteuid() == 0) {
+    released = ReleaseMounts(paths);
+  }
+  const size_t slash = paths.own_dir.rfind('/');
+  absl::Status removed =
+      RemoveTree(paths.own_dir.substr(0, slash), paths.own_dir.substr(slash + 1));
+  return released.ok() ? removed : released;
+}
+
+}  // namespace creel
