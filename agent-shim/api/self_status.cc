@@ -31,14 +31,14 @@ uint32_t CountEntries(const char* path) {
   return count;
 }
 
+// Without the pages of the binary, which are the page cache's and the same for all sandboxes.
 uint64_t PrivateBytes() {
   const std::unique_ptr<FILE, CloseFile> file(fopen("/proc/self/smaps_rollup", "re"));
   uint64_t kilobytes = 0;
   char line[256];
   while (file != nullptr && fgets(line, sizeof line, file.get()) != nullptr) {
     unsigned long long value = 0;
-    if (sscanf(line, "Private_Clean: %llu kB", &value) == 1 ||
-        sscanf(line, "Private_Dirty: %llu kB", &value) == 1) {
+    if (sscanf(line, "Private_Dirty: %llu kB", &value) == 1) {
       kilobytes += value;
     }
   }

@@ -193,6 +193,7 @@ class Process : public std::enable_shared_from_this<Process> {
   std::weak_ptr<ProcessReader> reader_ ABSL_GUARDED_BY(mu_);
   const ProcessReader* reader_id_ ABSL_GUARDED_BY(mu_) = nullptr;  // null: nobody is attached
   bool reader_waits_ ABSL_GUARDED_BY(mu_) = false;
+  bool ended_before_attach_ ABSL_GUARDED_BY(mu_) = false;
   uint64_t read_to_ ABSL_GUARDED_BY(mu_) = 0;  // once it has ended: the exit comes after this
   bool err_first_ ABSL_GUARDED_BY(mu_) = false;
   uint64_t taken_ ABSL_GUARDED_BY(mu_) = 0;  // how far the present or last reader got

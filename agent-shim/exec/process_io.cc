@@ -59,6 +59,7 @@ void Process::Attach(const std::shared_ptr<ProcessReader>& reader, uint64_t offs
   taken_at_ = std::chrono::steady_clock::now();
   stalled_ = false;
   read_to_ = ring_.end();
+  ended_before_attach_ = exit_.has_value();
 }
 
 void Process::Detach(const ProcessReader* reader) {
@@ -85,7 +86,13 @@ Process::Next Process::Read(const ProcessReader* reader, uint64_t offset, bool h
       reader_waits_ = true;
       return Pending{};
     }
-    return InfoLocked();
+    v1::ProcessInfo info = InfoLocked();
+    if (!ended_before_attach_) {
+      // As it was when it started, even if it has ended since.
+      info.set_pid(pid_);
+      info.clear_exit();
+    }
+    return info;
   }
   if (offset > taken_) {
     taken_ = offset;
