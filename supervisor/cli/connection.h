@@ -1,0 +1,28 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "creel/gateway/v1/gateway.grpc.pb.h"
+#include "creel/operator/v1/operator.grpc.pb.h"
+#include "supervisor/base/status.h"
+
+namespace creel::cli {
+
+// What every command is told.
+struct Globals {
+  std::string socket;           // of the gateway's door
+  std::string operator_socket;  // of the operator's
+  bool json = false;
+};
+
+// The doors in `run_dir`, unless $CREEL_GATEWAY_SOCKET and $CREEL_OPERATOR_SOCKET name others.
+// $CREEL_RUN_DIR, else /run/creel.
+Globals DefaultGlobals();
+
+// kUnavailable: nobody listens there; kPermissionDenied: we may not; the message says what to do.
+absl::StatusOr<std::unique_ptr<gateway::v1::Gateway::Stub>> ConnectGateway(const Globals& globals);
+absl::StatusOr<std::unique_ptr<operator_::v1::Operator::Stub>> ConnectOperator(
+    const Globals& globals);
+
+}  // namespace creel::cli

@@ -1,0 +1,215 @@
+#include "supervisor/cli/copy_command.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "supervisor/cli/host_tree.h"
+#include "supervisor/cli/output.h"
+
+namespace creel::cli {
+namespace {
+
+using gateway::v1::Gateway;
+using shim::v1::FileInfo;
+
+constexpr size_t kPiece = 256u << 10;
+
+struct Place {
+  std::string session;
+  std::string path;
+};
+
+// A session key holds colons, so that `:/` is what divides it from a path.
+std::optional<Place> InSandbox(const std::string& argument) {
+  const size_t at = argument.find(":/");
+  if (at == std::string::npos || at == 0 || argument[0] == '/' || argument[0] == '.') {
+    return std::nullopt;
+  }
+  return Place{argument.substr(0, at), argument.substr(at + 1)};
+}
+
+absl::Status ToStatus(const grpc::Status& status) {
+  return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
+}
+
+absl::StatusOr<FileInfo> Stat(Gateway::Stub& stub, const Place& place) {
+  grpc::ClientContext context;
+  gateway::v1::StatRequest request;
+  request.mutable_context()->set_session(place.session);
+  request.mutable_args()->set_path(place.path);
+  gateway::v1::StatResponse response;
+  RETURN_IF_ERROR(ToStatus(stub.Stat(&context, request, &response)));
+  return response.info();
+}
+
+absl::Status Download(Gateway::Stub& stub, const Place& place, int fd) {
+  grpc::ClientContext context;
+  gateway::v1::ReadFileRequest request;
+  request.mutable_context()->set_session(place.session);
+  request.mutable_args()->set_path(place.path);
+  const auto reader = stub.ReadFile(&context, request);
+  gateway::v1::ReadFileResponse response;
+  while (reader->Read(&response)) {
+    if (!WriteAll(fd, response.chunk().data())) {
+      const int error = errno;
+      context.TryCancel();
+      static_cast<void>(reader->Finish());
+      return ErrnoStatus(error, "write on the host");
+    }
+  }
+  return ToStatus(reader->Finish());
+}
+
+absl::Status DownloadTree(Gateway::Stub& stub, const Place& place, NewTree& tree) {
+  RETURN_IF_ERROR(tree.MakeDirectory(""));
+  grpc::ClientContext context;
+  gateway::v1::ListDirectoryRequest request;
+  request.mutable_context()->set_session(place.session);
+  request.mutable_args()->set_path(place.path);
+  request.mutable_args()->set_recursive(true);
+  request.mutable_args()->set_max_entries(1'000'000);
+  const auto reader = stub.ListDirectory(&context, request);
+  std::vector<FileInfo> entries;
+  bool truncated = false;
+  gateway::v1::ListDirectoryResponse response;
+  while (reader->Read(&response)) {
+    truncated = truncated || response.batch().truncated();
+    for (auto& each : *response.mutable_batch()->mutable_entries()) {
+      entries.push_back(std::move(each));
+    }
+  }
+  RETURN_IF_ERROR(ToStatus(reader->Finish()));
+  if (truncated) {
+    return absl::ResourceExhaustedError(
+        fmt::format("'{}' holds more than 1,000,000 entries; copy its folders one by one",
+                    place.path));
+  }
+  for (const FileInfo& entry : entries) {
+    switch (entry.type()) {
+      case shim::v1::FILE_TYPE_DIRECTORY:
+        RETURN_IF_ERROR(tree.MakeDirectory(entry.path()));
+        break;
+      case shim::v1::FILE_TYPE_REGULAR: {
+        ASSIGN_OR_RETURN(const UniqueFd fd, tree.MakeFile(entry.path(), entry.mode()));
+        RETURN_IF_ERROR(
+            Download(stub, {place.session, place.path + "/" + entry.path()}, fd.get()));
+        break;
+      }
+      case shim::v1::FILE_TYPE_SYMLINK:
+        RETURN_IF_ERROR(tree.MakeLink(entry.path(), entry.link_target()));
+        break;
+      default:
+        Fail(fmt::format("'{}' is neither file, folder nor link, and is left out", entry.path()));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status FromSandbox(Gateway::Stub& stub, const Place& place, const std::string& destination) {
+  ASSIGN_OR_RETURN(const FileInfo info, Stat(stub, place));
+  std::string name = std::filesystem::path(place.path).filename().string();
+  if (name.empty()) {
+    name = std::filesystem::path(place.path).parent_path().filename().string();
+  }
+  ASSIGN_OR_RETURN(NewTree tree, NewTree::Begin(destination, name));
+  if (info.type() == shim::v1::FILE_TYPE_DIRECTORY) {
+    RETURN_IF_ERROR(DownloadTree(stub, place, tree));
+  } else {
+    ASSIGN_OR_RETURN(const UniqueFd fd, tree.MakeFile("", info.mode()));
+    RETURN_IF_ERROR(Download(stub, place, fd.get()));
+  }
+  return tree.Finish();
+}
+
+absl::Status Upload(Gateway::Stub& stub, const Place& place, int fd, uint32_t mode) {
+  grpc::ClientContext context;
+  gateway::v1::WriteFileResponse response;
+  const auto writer = stub.WriteFile(&context, &response);
+  gateway::v1::WriteFileRequest request;
+  request.mutable_start()->mutable_context()->set_session(place.session);
+  request.mutable_start()->mutable_args()->set_path(place.path);
+  request.mutable_start()->mutable_args()->set_mode(mode);
+  bool open = writer->Write(request);
+  std::string piece(kPiece, '\0');
+  while (open) {
+    const ssize_t got = read(fd, piece.data(), piece.size());
+    if (got < 0 && errno == EINTR) {
+      continue;
+    }
+    if (got < 0) {
+      const int error = errno;
+      context.TryCancel();
+      static_cast<void>(writer->Finish());
+      return ErrnoStatus(error, "read on the host");
+    }
+    if (got == 0) {
+      writer->WritesDone();
+      break;
+    }
+    request.set_data(piece.data(), static_cast<size_t>(got));
+    open = writer->Write(request);
+  }
+  return ToStatus(writer->Finish());
+}
+
+absl::Status MakeDirectory(Gateway::Stub& stub, const Place& place, uint32_t mode) {
+  grpc::ClientContext context;
+  gateway::v1::MakeDirectoryRequest request;
+  request.mutable_context()->set_session(place.session);
+  request.mutable_args()->set_path(place.path);
+  request.mutable_args()->set_parents(true);
+  request.mutable_args()->set_mode(mode);
+  gateway::v1::MakeDirectoryResponse response;
+  return ToStatus(stub.MakeDirectory(&context, request, &response));
+}
+
+absl::Status IntoSandbox(Gateway::Stub& stub, const std::string& source, Place place) {
+  const absl::StatusOr<FileInfo> there = Stat(stub, place);
+  if (!there.ok() && there.status().code() != absl::StatusCode::kNotFound) {
+    return there.status();
+  }
+  if (place.path.ends_with('/') ||
+      (there.ok() && there->type() == shim::v1::FILE_TYPE_DIRECTORY)) {
+    std::error_code ignored;
+    const auto name = std::filesystem::absolute(source, ignored).lexically_normal();
+    place.path += "/" + (name.has_filename() ? name.filename() : name.parent_path().filename())
+                            .string();
+  }
+  return WalkHost(source, [&](HostEntry entry) -> absl::Status {
+    const Place target{place.session, entry.path.empty() ? place.path : place.path + "/" + entry.path};
+    switch (entry.kind) {
+      case HostEntry::Kind::kDirectory:
+        return MakeDirectory(stub, target, entry.mode | 0700);
+      case HostEntry::Kind::kFile:
+        return Upload(stub, target, entry.file.get(), entry.mode);
+      default:
+        Fail(fmt::format("'{}' is neither file nor folder, and is left out", entry.path));
+        return absl::OkStatus();
+    }
+  });
+}
+
+}  // namespace
+
+int Copy(const Globals& globals, const std::string& source, const std::string& destination) {
+  const std::optional<Place> from = InSandbox(source);
+  const std::optional<Place> to = InSandbox(destination);
+  if (from.has_value() == to.has_value()) {
+    return Fail("one side of a copy is a sandbox's, written SESSION:/path, and the other is here", 2);
+  }
+  const auto stub = ConnectGateway(globals);
+  if (!stub.ok()) {
+    return Fail(stub.status());
+  }
+  const absl::Status status = from ? FromSandbox(**stub, *from, destination)
+                                   : IntoSandbox(**stub, source, *to);
+  return status.ok() ? 0 : Fail(status);
+}
+
+}  // namespace creel::cli

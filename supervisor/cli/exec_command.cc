@@ -1,0 +1,282 @@
+#include "supervisor/cli/exec_command.h"
+
+#include <fmt/format.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
+#include <memory>
+#include <optional>
+#include <sstream>
+#include <thread>
+
+#include "supervisor/base/escape.h"
+#include "supervisor/base/unique_fd.h"
+#include "supervisor/cli/output.h"
+#include "supervisor/cli/terminal.h"
+
+namespace creel::cli {
+namespace {
+
+using Stream = grpc::ClientReaderWriter<gateway::v1::ExecRequest, gateway::v1::ExecResponse>;
+using shim::v1::Exit;
+
+constexpr int kCreelFailed = 125;
+constexpr int kTimedOut = 124;
+
+absl::Status AddVariable(const std::string& text, shim::v1::CommandSpec& spec) {
+  const size_t equals = text.find('=');
+  const std::string name = text.substr(0, equals);
+  if (name.empty()) {
+    return absl::InvalidArgumentError(
+        fmt::format("'{}' is not a variable; write NAME=VALUE, or NAME to pass on your own", text));
+  }
+  if (equals != std::string::npos) {
+    (*spec.mutable_env())[name] = text.substr(equals + 1);
+  } else if (const char* const value = std::getenv(name.c_str())) {
+    (*spec.mutable_env())[name] = value;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status AddVariables(std::istream& lines, const std::string& from,
+                          shim::v1::CommandSpec& spec) {
+  int number = 0;
+  for (std::string line; std::getline(lines, line);) {
+    ++number;
+    if (line.empty() || line[0] == '#') {
+      continue;
+    }
+    if (absl::Status status = AddVariable(line, spec); !status.ok()) {
+      return Annotate(status, fmt::format("{}:{}", from, number));
+    }
+  }
+  return absl::OkStatus();
+}
+
+std::string ReadAll(int fd) {
+  std::string text;
+  std::array<char, 4096> piece{};
+  ssize_t got = 0;
+  while ((got = read(fd, piece.data(), piece.size())) > 0 || (got < 0 && errno == EINTR)) {
+    text.append(piece.data(), got > 0 ? static_cast<size_t>(got) : 0);
+  }
+  return text;
+}
+
+// "90", "1.5s", "500ms", "2m", "1h".
+absl::Status SetTimeout(const std::string& text, shim::v1::CommandSpec& spec) {
+  char* end = nullptr;
+  const double number = std::strtod(text.c_str(), &end);
+  const std::string unit = end;
+  const double factor = unit.empty() || unit == "s" ? 1
+                        : unit == "ms"              ? 0.001
+                        : unit == "m"               ? 60
+                        : unit == "h"               ? 3600
+                                                    : 0;
+  if (end == text.c_str() || factor == 0 || !(number > 0) || number * factor > 1e9) {
+    return absl::InvalidArgumentError(
+        fmt::format("'{}' is no time-out; write it like 30s, 500ms, 5m or 1h", text));
+  }
+  const double seconds = number * factor;
+  spec.mutable_timeout()->set_seconds(static_cast<int64_t>(seconds));
+  spec.mutable_timeout()->set_nanos(
+      static_cast<int32_t>((seconds - static_cast<double>(static_cast<int64_t>(seconds))) * 1e9));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<gateway::v1::ExecRequest> MakeRequest(const ExecOptions& options) {
+  gateway::v1::ExecRequest request;
+  gateway::v1::ExecStart& start = *request.mutable_start();
+  start.mutable_context()->set_session(options.session);
+  start.mutable_context()->set_sender(options.sender);
+  shim::v1::CommandSpec& spec = *start.mutable_spec();
+  for (const std::string& word : options.command) {
+    spec.add_argv(word);
+  }
+  spec.set_cwd(options.cwd);
+  // What goes to a pipe or a file must arrive whole, however slow the reader is.
+  spec.set_overflow(shim::v1::OVERFLOW_BLOCK);
+  spec.set_stdin(options.interactive || options.terminal);
+  if (options.terminal) {
+    *spec.mutable_terminal() = SizeOfTerminal();
+    if (const char* const term = std::getenv("TERM")) {
+      (*spec.mutable_env())["TERM"] = term;
+    }
+  }
+  if (!options.timeout.empty()) {
+    RETURN_IF_ERROR(SetTimeout(options.timeout, spec));
+  }
+  if (!options.env_file.empty()) {
+    std::ifstream file(options.env_file);
+    if (!file) {
+      return absl::NotFoundError(fmt::format("cannot read the file '{}'", options.env_file));
+    }
+    RETURN_IF_ERROR(AddVariables(file, options.env_file, spec));
+  }
+  if (options.env_fd >= 0) {
+    std::istringstream lines(ReadAll(options.env_fd));
+    RETURN_IF_ERROR(AddVariables(lines, fmt::format("descriptor {}", options.env_fd), spec));
+  }
+  for (const std::string& variable : options.env) {
+    RETURN_IF_ERROR(AddVariable(variable, spec));
+  }
+  return request;
+}
+
+// Carries our stdin, our terminal's size and our signals to the command, in a thread of its own. It
+// is the stream's only writer once it runs.
+class Feeder {
+ public:
+  Feeder(Stream& stream, const ExecOptions& options, UniqueFd signals)
+      : stream_(stream), terminal_(options.terminal), signals_(std::move(signals)) {
+    stdin_open_ = options.interactive || options.terminal;
+    std::thread([this] { Run(); }).detach();  // ends with the process
+  }
+
+ private:
+  void Run() {
+    std::array<char, 64 << 10> buffer;
+    while (true) {
+      std::array<pollfd, 2> polled{{{signals_.get(), POLLIN, 0},
+                                    {stdin_open_ ? STDIN_FILENO : -1, POLLIN, 0}}};
+      if (poll(polled.data(), polled.size(), -1) < 0) {
+        continue;
+      }
+      if (polled[0].revents != 0) {
+        signalfd_siginfo info{};
+        if (read(signals_.get(), &info, sizeof(info)) == sizeof(info)) {
+          OnSignal(static_cast<int>(info.ssi_signo));
+        }
+      }
+      if (polled[1].revents != 0) {
+        const ssize_t got = read(STDIN_FILENO, buffer.data(), buffer.size());
+        gateway::v1::ExecRequest request;
+        if (got > 0) {
+          request.mutable_input()->set_stdin(buffer.data(), static_cast<size_t>(got));
+        } else if (got == 0 || errno != EINTR) {
+          request.mutable_input()->mutable_close_stdin();
+          stdin_open_ = false;
+        }
+        if (request.has_input() && !stream_.Write(request)) {
+          stdin_open_ = false;
+        }
+      }
+    }
+  }
+
+  void OnSignal(int signal) {
+    gateway::v1::ExecRequest request;
+    if (signal == SIGWINCH) {
+      if (!terminal_) {
+        return;
+      }
+      *request.mutable_input()->mutable_resize() = SizeOfTerminal();
+    } else if (++interrupts_ > 1) {
+      _exit(128 + signal);  // asked twice: do not wait for the sandbox
+    } else {
+      request.mutable_input()->mutable_stop();
+    }
+    stream_.Write(request);
+  }
+
+  Stream& stream_;
+  const bool terminal_;
+  const UniqueFd signals_;
+  bool stdin_open_ = false;
+  int interrupts_ = 0;
+};
+
+int CodeOf(const Exit& exit) {
+  if (exit.timed_out()) {
+    Fail("the command ran out of time and was stopped");
+    return kTimedOut;
+  }
+  switch (exit.how_case()) {
+    case Exit::kCode:
+      return exit.code() & 255;
+    case Exit::kSignal:
+      return 128 + (exit.signal() & 127);
+    case Exit::kStartFailure: {
+      Fail(exit.start_failure().message());
+      const bool missing = exit.start_failure().error() == ENOENT &&
+                           exit.start_failure().step() == shim::v1::START_STEP_EXEC;
+      return missing ? 127 : 126;
+    }
+    default:
+      return Fail(exit.lost().empty() ? "the supervisor told no exit" : exit.lost(), kCreelFailed);
+  }
+}
+
+UniqueFd TakeSignals() {
+  sigset_t set;
+  sigemptyset(&set);
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGWINCH}) {
+    sigaddset(&set, signal);
+  }
+  sigprocmask(SIG_BLOCK, &set, nullptr);
+  return UniqueFd(signalfd(-1, &set, SFD_CLOEXEC));
+}
+
+}  // namespace
+
+int Exec(const Globals& globals, const ExecOptions& options) {
+  signal(SIGPIPE, SIG_IGN);
+  // Before gRPC makes its threads, which then have them blocked too.
+  UniqueFd signals = TakeSignals();
+  if (options.terminal && isatty(STDIN_FILENO) == 0) {
+    return Fail("-t needs a terminal on stdin; leave it out, or use -i to pipe input", kCreelFailed);
+  }
+  const absl::StatusOr<gateway::v1::ExecRequest> request = MakeRequest(options);
+  if (!request.ok()) {
+    return Fail(request.status(), kCreelFailed);
+  }
+  const auto stub = ConnectGateway(globals);
+  if (!stub.ok()) {
+    return Fail(stub.status(), kCreelFailed);
+  }
+  grpc::ClientContext context;
+  context.set_initial_metadata_corked(true);
+  const std::unique_ptr<Stream> stream = (*stub)->Exec(&context);
+  stream->Write(*request);
+  std::optional<RawTerminal> raw;
+  if (options.terminal) {
+    raw.emplace();
+  }
+  // Both live until the process ends: the thread is not waited for.
+  new Feeder(*stream, options, std::move(signals));
+
+  std::optional<Exit> exit;
+  gateway::v1::ExecResponse response;
+  while (!exit && stream->Read(&response)) {
+    const shim::v1::ProcessEvent& event = response.event();
+    if (globals.json) {
+      PrintJson(event);
+    }
+    if (event.has_output() && !globals.json) {
+      const bool err = event.output().stream() == shim::v1::OUTPUT_STREAM_STDERR;
+      if (!WriteAll(err ? STDERR_FILENO : STDOUT_FILENO, event.output().data())) {
+        _exit(128 + SIGPIPE);  // nobody reads us any more; going away stops the command
+      }
+    } else if (event.has_gap()) {
+      Fail(fmt::format("{} bytes of output were lost", event.gap().to() - event.gap().from()));
+    } else if (event.has_exit()) {
+      exit = event.exit();
+    }
+  }
+  if (raw) {
+    raw->Restore();
+  }
+  // Not by way of main: taking gRPC down costs more than the whole command, and the feeder still
+  // uses the stream.
+  _exit(exit ? CodeOf(*exit) : Fail(stream->Finish(), kCreelFailed));
+}
+
+}  // namespace creel::cli

@@ -1,0 +1,113 @@
+// creel: what the operator types. It speaks to creeld and holds no state.
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdlib>
+#include <iostream>
+#include <string>
+
+#include "supervisor/cli/connection.h"
+#include "supervisor/cli/copy_command.h"
+#include "supervisor/cli/exec_command.h"
+#include "supervisor/cli/output.h"
+#include "supervisor/cli/session_commands.h"
+
+namespace creel::cli {
+namespace {
+
+int Main(int argc, char** argv) {
+  Globals globals = DefaultGlobals();
+  int code = 0;
+  CLI::App app{"Look into the sandboxes of a gateway, and take care of them"};
+  app.require_subcommand(1);
+  app.fallthrough();
+  app.add_option("--socket", globals.socket, "The gateway's door");
+  app.add_option("--operator-socket", globals.operator_socket, "The operator's door");
+  app.add_flag("--json", globals.json, "Answer as JSON");
+
+  std::string session;
+  OpenSettings open;
+  CLI::App* const open_command = app.add_subcommand("open", "Open a session's sandbox");
+  open_command->add_option("SESSION", open.session, "The gateway's session key")->required();
+  open_command->add_option("--sender", open.sender, "Who asks, channel:id");
+  open_command->add_option("--workspace", open.workspace, "A folder of the host to work in");
+  open_command->add_option("--access", open.access, "To that folder: none, ro or rw (default)");
+  open_command->add_option("-e,--env", open.env, "NAME=VALUE for its tools")->allow_extra_args(false);
+  open_command->callback([&] { code = Open(globals, open); });
+
+  ExecOptions exec;
+  CLI::App* const exec_command = app.add_subcommand("exec", "Run a command in a sandbox");
+  exec_command->prefix_command(false);
+  exec_command->add_option("SESSION", exec.session, "The gateway's session key")->required();
+  exec_command->add_option("--sender", exec.sender, "Who asks, channel:id");
+  exec_command->add_option("-w,--workdir", exec.cwd, "Where to run it");
+  exec_command->add_option("-e,--env", exec.env, "NAME=VALUE, or NAME to pass on your own")
+      ->allow_extra_args(false);
+  exec_command->add_option("--env-file", exec.env_file, "A file of NAME=VALUE lines");
+  exec_command->add_option("--env-fd", exec.env_fd, "The same from an open descriptor");
+  exec_command->add_option("--timeout", exec.timeout, "Stop it after this long, such as 30s");
+  exec_command->add_flag("-i,--interactive", exec.interactive, "Pass on stdin");
+  exec_command->add_flag("-t,--tty", exec.terminal, "Give it a terminal");
+  exec_command->add_option("COMMAND", exec.command, "The command, after --")->required();
+  exec_command->callback([&] { code = Exec(globals, exec); });
+
+  std::string source;
+  std::string destination;
+  CLI::App* const copy = app.add_subcommand("cp", "Copy files; SESSION:/path on one side");
+  copy->add_option("SOURCE", source)->required();
+  copy->add_option("DESTINATION", destination)->required();
+  copy->callback([&] { code = Copy(globals, source, destination); });
+
+  bool usage = false;
+  CLI::App* const list = app.add_subcommand("ps", "List open sessions");
+  list->add_flag("--usage", usage, "With processor and memory");
+  list->callback([&] { code = List(globals, usage); });
+
+  const auto of_session = [&](const char* name, const char* help) {
+    CLI::App* const command = app.add_subcommand(name, help);
+    command->add_option("SESSION", session, "A session key or sandbox id")->required();
+    return command;
+  };
+  of_session("inspect", "Show all of one sandbox")->callback([&] {
+    code = Inspect(globals, session);
+  });
+  of_session("top", "Show what one sandbox uses")->callback([&] { code = Top(globals, session); });
+  bool force = false;
+  CLI::App* const close = of_session("close", "End a session and remove its sandbox");
+  close->add_flag("--force", force, "Even if it is frozen; its evidence is lost");
+  close->callback([&] { code = Close(globals, session, force); });
+  std::string reason = "frozen by the operator";
+  CLI::App* const freeze = of_session("freeze", "Stop a sandbox where it stands");
+  freeze->add_option("--reason", reason, "For those who meet the refusal");
+  freeze->callback([&] { code = Freeze(globals, session, reason); });
+  of_session("thaw", "Let a frozen sandbox go on")->callback([&] { code = Thaw(globals, session); });
+
+  app.add_subcommand("doctor", "Look for what is weaker than it should be")->callback([&] {
+    code = Doctor(globals);
+  });
+  app.add_subcommand("version", "Versions of creel, creeld and the engine")->callback([&] {
+    code = Version(globals);
+  });
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::CallForHelp& help) {
+    return app.exit(help);
+  } catch (const CLI::ParseError& error) {
+    return Fail(std::string(error.what()) + "; see creel --help", 2);
+  }
+  return code;
+}
+
+}  // namespace
+}  // namespace creel::cli
+
+int main(int argc, char** argv) {
+  // gRPC starts faster without what a command does not need.
+  setenv("GRPC_ENABLE_FORK_SUPPORT", "0", 1);
+  setenv("GRPC_DNS_RESOLVER", "native", 1);
+  const int code = creel::cli::Main(argc, argv);
+  std::cout.flush();
+  // Taking gRPC down costs more than most commands.
+  _exit(code);
+}
