@@ -426,7 +426,7 @@ absl::Status DockerEngine::StreamEvents(const std::string& label, const EventSin
                      .sink = [&](std::string_view bytes) { return splitter.Feed(bytes, take); },
                      .connected = connected,
                      .cancelled = cancelled},
-                    After(std::chrono::seconds(5)));
+                    After(kStreamBegin));
   RETURN_IF_ERROR(failed);
   if (splitter.too_long()) {
     return absl::InternalError("an event of the engine has no end");
