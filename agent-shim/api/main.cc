@@ -34,12 +34,14 @@ constexpr int kMaxFrame = (1 << 20) - 1;
 constexpr size_t kQuota = 64u << 20;
 constexpr size_t kThreadStack = 256u << 10;
 
-// An idle sandbox is to cost little: one arena for all threads, freed memory given back early,
-// stacks of a size that gRPC's threads need.
+// An idle sandbox is to cost little: one arena for all threads, and stacks of a size that gRPC's
+// threads need. Freed memory is kept while commands run, since giving each piece of output back to
+// the kernel costs more than carrying it; the process table gives it back when all is quiet.
 void LimitMemory() {
   mallopt(M_ARENA_MAX, 1);
-  mallopt(M_TRIM_THRESHOLD, 256 << 10);
-  mallopt(M_MMAP_THRESHOLD, 512 << 10);
+  mallopt(M_TRIM_THRESHOLD, 16 << 20);
+  mallopt(M_TOP_PAD, 256 << 10);
+  mallopt(M_MMAP_THRESHOLD, 2 << 20);
   pthread_attr_t attributes;
   if (pthread_attr_init(&attributes) == 0) {
     pthread_attr_setstacksize(&attributes, kThreadStack);

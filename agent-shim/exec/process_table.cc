@@ -1,6 +1,7 @@
 #include "agent-shim/exec/process_table.h"
 
 #include <fmt/format.h>
+#include <malloc.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
@@ -18,6 +19,8 @@ namespace {
 
 constexpr std::chrono::milliseconds kClearingTick{2};
 constexpr size_t kMaxId = 64;
+// After the last command the memory that it took is given back to the kernel.
+constexpr std::chrono::seconds kQuiet{1};
 
 absl::Status CheckId(const std::string& id) {
   const auto allowed = [](char c) {
@@ -65,6 +68,7 @@ ProcessTable::~ProcessTable() {
     MutexLock lock(mu_);
     loop_.Unwatch(child_watch_);
     loop_.CancelTimer(clearing_timer_);
+    loop_.CancelTimer(quiet_timer_);
     all = live_;
     for (const auto& [id, process] : by_id_) {
       all.insert(process);
@@ -168,10 +172,25 @@ void ProcessTable::Emptied(const std::shared_ptr<Process>& process, Reaper reape
   {
     MutexLock lock(mu_);
     live_.erase(process);
+    if (live_.empty() && quiet_timer_ == 0) {
+      quiet_timer_ =
+          loop_.At(std::chrono::steady_clock::now() + kQuiet, [this] { OnQuiet(); });
+    }
   }
   if (reaper.socket.valid()) {
     nursery_.Return(std::move(reaper));
   }
+}
+
+void ProcessTable::OnQuiet() {
+  {
+    MutexLock lock(mu_);
+    quiet_timer_ = 0;
+    if (!live_.empty()) {
+      return;  // the last of them will come by here again
+    }
+  }
+  malloc_trim(0);
 }
 
 std::vector<pid_t> ProcessTable::KillStrays() {

@@ -77,6 +77,7 @@ class ProcessTable final : public ProcessOwner {
   void OnClearing();
   bool AllDeadLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Cleared();
+  void OnQuiet();
   void ForgetLocked(After& after) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   EventLoop& loop_;
@@ -86,6 +87,7 @@ class ProcessTable final : public ProcessOwner {
   uint64_t child_watch_ = 0;
 
   mutable Mutex mu_;
+  uint64_t quiet_timer_ ABSL_GUARDED_BY(mu_) = 0;
   uint64_t clearing_timer_ ABSL_GUARDED_BY(mu_) = 0;
   std::map<std::string, std::shared_ptr<Process>> by_id_ ABSL_GUARDED_BY(mu_);
   std::set<std::shared_ptr<Process>> live_ ABSL_GUARDED_BY(mu_);  // something may be left of them

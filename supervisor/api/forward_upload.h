@@ -114,6 +114,7 @@ class UploadCall final : public grpc::ServerReadReactor<Request>, public Forward
   struct ShimSide final : public grpc::ClientWriteReactor<ShimRequest> {
     explicit ShimSide(UploadCall& to) : call(to) {}
     void OnWriteDone(bool ok) override { call.OnPieceWritten(ok); }
+    void OnReadInitialMetadataDone(bool /*ok*/) override { call.OnAnswer(); }
     void OnDone(const grpc::Status& status) override {
       const std::shared_ptr<ForwardedCall> keep = std::move(owner);
       call.UpstreamEnded(status);
@@ -145,6 +146,14 @@ class UploadCall final : public grpc::ServerReadReactor<Request>, public Forward
     } else if (all_read_) {
       AllWrittenLocked();
     }
+  }
+
+  // The shim answers when it has all data, or wants no more; OnDone will say which. With the hold
+  // kept, gRPC would not call it before the next write fails, and there may be none.
+  void OnAnswer() {
+    MutexLock lock(mu_);
+    refused_ = true;
+    LetGoLocked();
   }
 
   // Sends what was read to the shim, and reads on.

@@ -35,6 +35,7 @@ struct EngineConfig {
   std::string tls_cert;
   std::string tls_key;
   std::chrono::milliseconds timeout{30'000};
+  bool operator==(const EngineConfig&) const = default;
 };
 
 struct PathsConfig {
@@ -42,6 +43,7 @@ struct PathsConfig {
   std::string state_dir = "/var/lib/creel";
   // The shim's binary. Empty: `creel-shim` beside creeld, else /usr/lib/creel/creel-shim.
   std::string shim;
+  bool operator==(const PathsConfig&) const = default;
 };
 
 // A listening socket's owner and mode.
@@ -49,6 +51,7 @@ struct DoorConfig {
   std::string path;   // empty: gateway.sock or operator.sock in run_dir
   std::string group;  // empty: root's group, or that of the user who runs creeld
   uint32_t mode = 0660;
+  bool operator==(const DoorConfig&) const = default;
 };
 
 struct LimitsConfig {
@@ -65,6 +68,7 @@ struct LimitsConfig {
   uint64_t write_bps = 0;
   uint64_t spool_bytes = 16ull << 20;  // output kept per process
   uint64_t free_space_floor_bytes = 1ull << 30;
+  bool operator==(const LimitsConfig&) const = default;
 };
 
 struct SandboxConfig {
@@ -83,6 +87,7 @@ struct SandboxConfig {
   uint32_t tool_uid_base = 2'000'000;
   uint32_t tool_uid_count = 65'536;
   LimitsConfig limits;
+  bool operator==(const SandboxConfig&) const = default;
 };
 
 struct SessionsConfig {
@@ -91,11 +96,13 @@ struct SessionsConfig {
   uint32_t opens_per_minute = 120;
   std::chrono::seconds idle_timeout{24 * 3600};
   std::chrono::seconds max_age{7 * 24 * 3600};
+  bool operator==(const SessionsConfig&) const = default;
 };
 
 struct LogConfig {
   std::string level = "info";
   bool journald = false;  // priority prefixes instead of times and colours
+  bool operator==(const LogConfig&) const = default;
 };
 
 // Things that are weaker than they should be and that the operator has accepted by name. Without
@@ -123,6 +130,7 @@ struct Config {
   SessionsConfig sessions;
   LogConfig log;
   std::set<std::string> concessions;
+  bool operator==(const Config&) const = default;
 };
 
 }  // namespace creel

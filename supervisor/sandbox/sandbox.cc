@@ -41,8 +41,9 @@ absl::StatusOr<ImageInfo> FindImage(Engine& engine, const std::string& image, De
   if (!info.ok()) {
     if (info.status().code() == absl::StatusCode::kNotFound) {
       return absl::NotFoundError(
-          fmt::format("image '{}' is not on this host: build it ('make image' for Creel's own) or "
-                      "fetch it ('docker pull {}'), or set sandbox.image",
+          fmt::format("image '{}' is not on this host: build Creel's own with "
+                      "docker/setup/sandbox-image.sh, fetch it with 'docker pull {}', or set "
+                      "sandbox.image",
                       Printable(image, 256), Printable(image, 256)));
     }
     return info.status();

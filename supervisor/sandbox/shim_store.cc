@@ -6,6 +6,8 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
+#include <memory>
 
 #include "supervisor/base/crypto.h"
 #include "supervisor/base/unique_fd.h"
@@ -25,8 +27,14 @@ std::string HashOf(std::string_view content) {
 }  // namespace
 
 absl::StatusOr<StoredShim> StoreShim(const std::string& binary, const std::string& state_dir) {
+  // The path is the operator's own choice, links in it included.
+  const std::unique_ptr<char, decltype(&std::free)> real(::realpath(binary.c_str(), nullptr),
+                                                         &std::free);
+  if (real == nullptr) {
+    return ErrnoStatus(errno, fmt::format("the shim's binary '{}' (paths.shim)", binary));
+  }
   // Read once: what is hashed is what is written.
-  auto content = ReadWholeFile(binary, kMaxShimBytes);
+  auto content = ReadWholeFile(real.get(), kMaxShimBytes);
   if (!content.ok()) {
     return Annotate(content.status(), "the shim's binary (paths.shim)");
   }

@@ -19,11 +19,11 @@ namespace creel {
 
 // How a session is asked for.
 struct OpenOptions {
-  std::string session;
-  std::string sender;
-  std::string workspace;
-  std::optional<WorkspaceAccess> access;  // unset: as configured
-  std::map<std::string, std::string> env;
+  std::string session{};
+  std::string sender{};
+  std::string workspace{};
+  std::optional<WorkspaceAccess> access{};  // unset: as configured
+  std::map<std::string, std::string> env{};
 };
 
 enum class SessionState { kOpening, kRunning, kFrozen, kLost, kClosing };
@@ -40,6 +40,17 @@ struct SessionView {
   uint32_t processes = 0;
 };
 
+// A container with this install's label that the store does not know. It was paused where that was
+// possible, and is never removed unasked.
+struct UnknownContainer {
+  std::string container_id;
+  std::string name;
+  std::string sandbox_id;  // as its label says; may be anything
+  bool paused = false;
+};
+
+class SandboxFactory;
+
 // Session keys and the sandboxes behind them: opens, finds, adopts, expires, removes. Thread-safe.
 // Which sessions share a sandbox (scope) is decided here by mapping the gateway's key to ours.
 class SessionManager {
@@ -49,15 +60,20 @@ class SessionManager {
   // `host` and `store` must outlive it. Starts no thread of its own yet.
   static absl::StatusOr<std::unique_ptr<SessionManager>> Create(const Sandbox::Host& host,
                                                                 Store& store, const Clock& clock);
+  // The same with something else than containers. `sandboxes` must outlive it.
+  static absl::StatusOr<std::unique_ptr<SessionManager>> Create(const Sandbox::Host& host,
+                                                                Store& store, const Clock& clock,
+                                                                SandboxFactory& sandboxes);
   virtual ~SessionManager() = default;
 
-  // Compares the store with the engine: adopts what lives, removes what was closed, pauses and lists
-  // what is unknown. Then starts the timers and the event stream.
+  // Compares the store with the engine: adopts what lives, removes what was closed, pauses and
+  // lists what is unknown. Then starts the timers and the event stream.
   virtual absl::Status Recover(Deadline deadline) = 0;
 
   // The sandbox of an open session, at once; or opens it on a worker and calls back then. `done` is
   // called exactly once, possibly before Acquire returns. Concurrent calls for one session wait for
-  // one opening. A LOST sandbox is removed and made anew.
+  // one opening. A LOST sandbox is removed and made anew, with the settings it had. While the
+  // pointer is held a call counts as under way, and the session is not idle.
   virtual void Acquire(const OpenOptions& options, OnSandbox done) = 0;
 
   // As Acquire; also tells whether it was made by this call. kAlreadyExists: it is open with other
@@ -72,7 +88,11 @@ class SessionManager {
   virtual absl::StatusOr<std::string> Freeze(const std::string& session, const std::string& reason,
                                              Deadline deadline) = 0;
   virtual absl::Status Thaw(const std::string& session, Deadline deadline) = 0;
-  // Stops timers and the event stream; containers stay.
+  // Containers that Recover did not know.
+  [[nodiscard]] virtual std::vector<UnknownContainer> Unknown() const { return {}; }
+  // Other limits from now on; what is open stays open.
+  virtual void SetLimits(const SessionsConfig& limits) { static_cast<void>(limits); }
+  // Stops timers and the event stream, ends openings that wait; containers stay.
   virtual void Stop() = 0;
 };
 

@@ -41,7 +41,9 @@ class ScriptedShim final : public shim::v1::Shim::Service {
   }
   ~ScriptedShim() override { Stop(); }
 
-  void Stop() { server_->Shutdown(std::chrono::system_clock::now() + std::chrono::milliseconds(50)); }
+  void Stop() {
+    server_->Shutdown(std::chrono::system_clock::now() + std::chrono::milliseconds(50));
+  }
 
   std::shared_ptr<shim::v1::Shim::StubInterface> Stub() {
     int ends[2];
@@ -93,7 +95,8 @@ struct Reader {
   absl::Status failure;
 
   // Returns false if nothing came for `patience`.
-  bool ToTheEnd(RemoteProcess& process, std::chrono::milliseconds patience = std::chrono::seconds(10)) {
+  bool ToTheEnd(RemoteProcess& process,
+                std::chrono::milliseconds patience = std::chrono::seconds(10)) {
     while (!exit && failure.ok()) {
       auto woken = std::make_shared<std::promise<void>>();
       auto wait = woken->get_future();

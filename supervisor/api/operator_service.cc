@@ -1,0 +1,187 @@
+#include "supervisor/api/operator_service.h"
+
+#include <unistd.h>
+
+#include <chrono>
+#include <utility>
+
+#include "supervisor/api/convert.h"
+#include "supervisor/api/on_worker.h"
+#include "supervisor/base/escape.h"
+
+namespace creel {
+namespace {
+
+using std::chrono::seconds;
+
+constexpr seconds kAskWithin{10};
+constexpr seconds kOpenWithin{60};
+constexpr seconds kCloseWithin{30};
+constexpr seconds kFreezeWithin{20};
+// For the engine's own words in GetInfo, which is also a sign of life.
+constexpr seconds kEngineWithin{2};
+constexpr size_t kMaxReason = 1024;
+// The engine's JSON has to fit a message, and a sandbox has no say in its length.
+constexpr size_t kMaxEngineJson = 1u << 20;
+
+}  // namespace
+
+OperatorService::OperatorService(SessionManager& sessions, Engine& engine, const Config& config,
+                                 DiagnoseFunction diagnose)
+    : sessions_(sessions),
+      engine_(engine),
+      config_(config),
+      diagnose_(std::move(diagnose)),
+      meter_(engine, sessions) {}
+
+grpc::ServerUnaryReactor* OperatorService::GetInfo(grpc::CallbackServerContext* context,
+                                                   const operator_::v1::GetInfoRequest* /*request*/,
+                                                   operator_::v1::GetInfoResponse* response) {
+  return OnWorker(*context, workers_, kEngineWithin, [this, response](Deadline deadline) {
+    response->set_version(CREEL_VERSION);
+    *response->mutable_started_at() = ToTimestamp(started_at_);
+    response->set_pid(getpid());
+    response->set_config_file(config_.file);
+    // An engine that is away leaves its two fields empty: the supervisor is there all the same.
+    if (const auto engine = engine_.Info(deadline); engine.ok()) {
+      response->set_engine_version(Printable(engine->version, 128));
+      response->set_engine_api_version(Printable(engine->api_version, 128));
+    }
+    return absl::OkStatus();
+  });
+}
+
+grpc::ServerUnaryReactor* OperatorService::OpenSession(
+    grpc::CallbackServerContext* context, const operator_::v1::OpenSessionRequest* request,
+    operator_::v1::OpenSessionResponse* response) {
+  return OnWorker(*context, workers_, kOpenWithin,
+                  [this, request, response](Deadline deadline) -> absl::Status {
+                    ASSIGN_OR_RETURN(const OpenOptions options, FromMessage(request->open()));
+                    ASSIGN_OR_RETURN(const auto opened, sessions_.Open(options, deadline));
+                    *response->mutable_session() = ToMessage(opened.first, config_.sandbox.workdir);
+                    response->set_created(opened.second);
+                    return absl::OkStatus();
+                  });
+}
+
+grpc::ServerUnaryReactor* OperatorService::ListSessions(
+    grpc::CallbackServerContext* context, const operator_::v1::ListSessionsRequest* request,
+    operator_::v1::ListSessionsResponse* response) {
+  if (!request->with_usage()) {
+    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+    for (const SessionView& view : sessions_.List()) {
+      *response->add_sessions()->mutable_session() = ToMessage(view, config_.sandbox.workdir);
+    }
+    reactor->Finish(grpc::Status::OK);
+    return reactor;
+  }
+  return OnWorker(*context, measurers_, kAskWithin, [this, response](Deadline deadline) {
+    for (const SessionView& view : sessions_.List()) {
+      operator_::v1::SessionDetails& details = *response->add_sessions();
+      *details.mutable_session() = ToMessage(view, config_.sandbox.workdir);
+      // One that cannot be measured, as it just went away, is listed without.
+      if (auto usage = meter_.Measure(view, deadline); usage.ok()) {
+        *details.mutable_usage() = *std::move(usage);
+      }
+    }
+    return absl::OkStatus();
+  });
+}
+
+grpc::ServerUnaryReactor* OperatorService::InspectSession(
+    grpc::CallbackServerContext* context, const operator_::v1::InspectSessionRequest* request,
+    operator_::v1::InspectSessionResponse* response) {
+  return OnWorker(*context, measurers_, kAskWithin, [this, request, response](Deadline deadline) {
+    return Inspect(request->session(), deadline, *response);
+  });
+}
+
+absl::Status OperatorService::Inspect(const std::string& session, Deadline deadline,
+                                      operator_::v1::InspectSessionResponse& response) {
+  ASSIGN_OR_RETURN(const SessionView view, sessions_.Get(session));
+  const SandboxIdentity& identity = view.identity;
+  *response.mutable_details()->mutable_session() = ToMessage(view, config_.sandbox.workdir);
+  response.set_tool_uid(identity.tool_uid);
+  response.set_tool_gid(identity.tool_gid);
+  response.set_spec_hash(identity.spec_hash);
+  response.set_workspace_bound(identity.workspace_bound);
+  *response.mutable_limits() = Limits(identity.limits);
+  if (const auto sandbox = sessions_.Find(view.session); sandbox.ok()) {
+    response.set_shim_version(Printable((*sandbox)->shim_version(), 128));
+    for (const BindMount& mount : (*sandbox)->mounts()) {
+      operator_::v1::Mount& line = *response.add_mounts();
+      line.set_source(mount.source);
+      line.set_target(mount.target);
+      line.set_read_only(mount.read_only);
+    }
+    for (const DroppedPeer& peer : (*sandbox)->dropped_peers()) {
+      operator_::v1::DroppedPeer& line = *response.add_dropped_peers();
+      *line.mutable_at() = ToTimestamp(peer.at);
+      line.set_reason(Printable(peer.reason, kMaxReason));
+    }
+  }
+  // What the engine has to say is left out while it is away, or the container is gone: the rest is
+  // wanted then all the more.
+  if (identity.container_id.empty()) {
+    return absl::OkStatus();
+  }
+  if (auto container = engine_.InspectContainer(identity.container_id, deadline); container.ok()) {
+    if (container->json.size() <= kMaxEngineJson) {
+      response.set_engine_json(std::move(container->json));
+    }
+  }
+  if (auto usage = meter_.Measure(view, deadline); usage.ok()) {
+    *response.mutable_details()->mutable_usage() = *std::move(usage);
+  }
+  return absl::OkStatus();
+}
+
+grpc::ServerWriteReactor<operator_::v1::WatchUsageResponse>* OperatorService::WatchUsage(
+    grpc::CallbackServerContext* /*context*/, const operator_::v1::WatchUsageRequest* request) {
+  return ServeWatchUsage(meter_, measurers_, request->session());
+}
+
+grpc::ServerUnaryReactor* OperatorService::CloseSession(
+    grpc::CallbackServerContext* context, const operator_::v1::CloseSessionRequest* request,
+    operator_::v1::CloseSessionResponse* /*response*/) {
+  return OnWorker(*context, workers_, kCloseWithin, [this, request](Deadline deadline) {
+    return sessions_.Close(request->session(), request->force(), deadline);
+  });
+}
+
+grpc::ServerUnaryReactor* OperatorService::FreezeSession(
+    grpc::CallbackServerContext* context, const operator_::v1::FreezeSessionRequest* request,
+    operator_::v1::FreezeSessionResponse* response) {
+  return OnWorker(
+      *context, freezers_, kFreezeWithin,
+      [this, request, response](Deadline deadline) -> absl::Status {
+        if (request->reason().find_first_not_of(" \t\r\n") == std::string::npos) {
+          return absl::InvalidArgumentError(
+              "a freeze needs a reason, for those who meet the refusal and for the record");
+        }
+        ASSIGN_OR_RETURN(const std::string method,
+                         sessions_.Freeze(request->session(),
+                                          Printable(request->reason(), kMaxReason), deadline));
+        response->set_method(method);
+        return absl::OkStatus();
+      });
+}
+
+grpc::ServerUnaryReactor* OperatorService::ThawSession(
+    grpc::CallbackServerContext* context, const operator_::v1::ThawSessionRequest* request,
+    operator_::v1::ThawSessionResponse* /*response*/) {
+  return OnWorker(*context, freezers_, kFreezeWithin, [this, request](Deadline deadline) {
+    return sessions_.Thaw(request->session(), deadline);
+  });
+}
+
+grpc::ServerUnaryReactor* OperatorService::Diagnose(
+    grpc::CallbackServerContext* context, const operator_::v1::DiagnoseRequest* /*request*/,
+    operator_::v1::DiagnoseResponse* response) {
+  return OnWorker(*context, workers_, kAskWithin, [this, response](Deadline /*deadline*/) {
+    *response = diagnose_();
+    return absl::OkStatus();
+  });
+}
+
+}  // namespace creel

@@ -1,0 +1,58 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "supervisor/base/clock.h"
+#include "supervisor/base/status.h"
+#include "supervisor/config/config.h"
+#include "supervisor/engine/engine.h"
+#include "supervisor/sandbox/host_abilities.h"
+#include "supervisor/sandbox/link_pool.h"
+#include "supervisor/session/call_gate.h"
+#include "supervisor/session/session_manager.h"
+
+namespace creel {
+
+// Both doors: gateway.sock with creel.gateway.v1, operator.sock with creel.operator.v1, each with
+// grpc.health.v1 and reflection. Their connections come through the frame guard.
+class ApiServer {
+ public:
+  // What it serves with; all must outlive it.
+  struct Rooms {
+    SessionManager& sessions;
+    CallGate& gate;
+    Engine& engine;
+    LinkPool& links;
+    const Config& config;
+    // What `creel doctor` shows. May block.
+    std::function<std::vector<Finding>()> diagnose;
+  };
+
+  // Listens and serves from here on. On failure nothing is left behind:
+  //   kInvalidArgument     a socket's path is too long for the kernel
+  //   kFailedPrecondition  a socket's group is unknown
+  //   kNotFound            there is no such folder
+  //   kAlreadyExists       something else than a socket is there
+  static absl::StatusOr<std::unique_ptr<ApiServer>> Start(const Rooms& rooms);
+  // As Stop, without patience.
+  ~ApiServer();
+  ApiServer(const ApiServer&) = delete;
+  ApiServer& operator=(const ApiServer&) = delete;
+
+  // Takes no more connections and calls, lets those under way end until `deadline`, then cancels
+  // them. Returns when none is left. May be repeated.
+  void Stop(Deadline deadline);
+
+ private:
+  struct Impl;
+  explicit ApiServer(std::unique_ptr<Impl> impl);
+
+  std::unique_ptr<Impl> impl_;
+};
+
+// Where a door's socket is: what the configuration says, else `name` in the run folder.
+std::string DoorPath(const Config& config, const DoorConfig& door, const std::string& name);
+
+}  // namespace creel

@@ -1,0 +1,249 @@
+#include "supervisor/daemon/daemon.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <thread>
+#include <utility>
+
+#include "supervisor/api/server.h"
+#include "supervisor/base/escape.h"
+#include "supervisor/config/load_config.h"
+#include "supervisor/daemon/door_check.h"
+#include "supervisor/daemon/folders.h"
+#include "supervisor/daemon/logging.h"
+#include "supervisor/daemon/reload.h"
+#include "supervisor/engine/docker_engine.h"
+#include "supervisor/sandbox/grpc_threads.h"
+#include "supervisor/sandbox/link_pool.h"
+#include "supervisor/sandbox/shim_store.h"
+#include "supervisor/session/call_gate.h"
+#include "supervisor/session/session_manager.h"
+#include "supervisor/store/store.h"
+
+namespace creel {
+namespace {
+
+constexpr std::chrono::seconds kProbeTimeout{60};
+constexpr std::chrono::seconds kRecoverTimeout{60};
+// For calls under way when the doors close.
+constexpr std::chrono::seconds kLastCalls{2};
+
+absl::StatusOr<std::unique_ptr<DockerEngine>> ConnectEngine(const EngineConfig& config,
+                                                            std::chrono::seconds wait) {
+  const EngineOptions options{.host = config.host,
+                              .tls_ca = config.tls_ca,
+                              .tls_cert = config.tls_cert,
+                              .tls_key = config.tls_key};
+  const Deadline until = After(wait);
+  bool told = false;
+  while (true) {
+    absl::StatusOr<std::unique_ptr<DockerEngine>> engine =
+        DockerEngine::Connect(options, After(config.timeout));
+    // An engine that says no is not asked again; one that is not there may be starting.
+    if (engine.ok() || !absl::IsUnavailable(engine.status()) ||
+        std::chrono::steady_clock::now() >= until) {
+      if (absl::IsUnavailable(engine.status())) {
+        return Annotate(engine.status(),
+                        "no engine: start Docker, or say where it is (engine.host in the "
+                        "configuration, or $DOCKER_HOST)");
+      }
+      return engine;
+    }
+    if (!told) {
+      spdlog::warn("{}; trying again for {} s",
+                   Printable(std::string(engine.status().message()), 512), wait.count());
+      told = true;
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(250));
+  }
+}
+
+absl::Status CheckRuntime(const HostAbilities& abilities, const std::string& runtime) {
+  if (runtime.empty() || std::find(abilities.runtimes.begin(), abilities.runtimes.end(), runtime) !=
+                             abilities.runtimes.end()) {
+    return absl::OkStatus();
+  }
+  return absl::FailedPreconditionError(
+      fmt::format("the engine does not offer the runtime '{}' (sandbox.runtime); it offers {}. "
+                  "Install it there, or choose one of these",
+                  Printable(runtime, 80), fmt::join(abilities.runtimes, ", ")));
+}
+
+Finding CheckImage(Engine& engine, const Config& config) {
+  Finding finding{
+      .id = "image",
+      .severity = Severity::kOk,
+      .title = fmt::format("the image '{}' is on this host", Printable(config.sandbox.image, 200))};
+  const absl::StatusOr<ImageInfo> image =
+      engine.InspectImage(config.sandbox.image, After(config.engine.timeout));
+  if (!image.ok()) {
+    finding.severity = Severity::kError;
+    finding.title =
+        fmt::format("the image '{}' cannot be used", Printable(config.sandbox.image, 200));
+    finding.why = Printable(std::string(image.status().message()), 512);
+    finding.fix = config.sandbox.image == SandboxConfig().image
+                      ? "build it: docker build -t creel-sandbox:latest docker/sandbox"
+                      : "pull or build it on this host, or name another one (sandbox.image)";
+  }
+  return finding;
+}
+
+// What only this process knows, as lines of `creel doctor`.
+std::vector<Finding> OwnFindings(const SessionManager& sessions, const Store& store) {
+  std::vector<Finding> findings;
+  for (const UnknownContainer& unknown : sessions.Unknown()) {
+    findings.push_back({.id = "unknown-container",
+                        .severity = Severity::kWarning,
+                        .title = fmt::format("container {} is ours by its label, and not in the "
+                                             "store",
+                                             Printable(unknown.name, 80)),
+                        .why = unknown.paused ? "it was paused and is kept as evidence"
+                                              : "it does not run, and is kept as evidence",
+                        .fix = fmt::format("look at it, then: docker rm -f {}",
+                                           Printable(unknown.container_id, 64))});
+  }
+  if (!store.set_aside().empty()) {
+    findings.push_back({.id = "store-damaged",
+                        .severity = Severity::kWarning,
+                        .title = "the database was damaged and set aside",
+                        .why = fmt::format("it is at {}", store.set_aside()),
+                        .fix = "restore it from a backup while creeld is stopped, or remove it"});
+  }
+  return findings;
+}
+
+}  // namespace
+
+// In the order in which they are made; the last is the first to go.
+struct Daemon::Rooms {
+  std::unique_ptr<Store> store;
+  std::unique_ptr<DockerEngine> engine;
+  HostAbilities abilities;
+  Finding doors;
+  std::unique_ptr<LinkPool> links;
+  std::unique_ptr<Sandbox::Host> host;
+  SystemClock clock;
+  std::unique_ptr<SessionManager> sessions;
+  std::unique_ptr<CallGate> gate;
+  std::unique_ptr<ApiServer> api;
+};
+
+Daemon::Daemon(Config config, std::unique_ptr<Rooms> rooms)
+    : config_(std::make_unique<Config>(std::move(config))), rooms_(std::move(rooms)) {}
+
+Daemon::~Daemon() { Stop(); }
+
+absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config given,
+                                                      std::chrono::seconds engine_wait) {
+  std::unique_ptr<Daemon> daemon(new Daemon(std::move(given), std::make_unique<Rooms>()));
+  const Config& config = *daemon->config_;
+  Rooms& rooms = *daemon->rooms_;
+
+  RETURN_IF_ERROR(MakeOwnFolder(config.paths.state_dir, 0700));
+  RETURN_IF_ERROR(MakeOwnFolder(config.paths.run_dir, 0755));
+  ASSIGN_OR_RETURN(rooms.store, Store::Open(config.paths.state_dir));
+  if (!rooms.store->set_aside().empty()) {
+    spdlog::error("the database was damaged; it is now at {}, and a new one was made",
+                  rooms.store->set_aside());
+  }
+
+  rooms.doors = CheckDoors(config, HostUsers::OfThisHost(), ::geteuid(), ::getegid());
+  if (rooms.doors.severity == Severity::kError) {
+    return absl::FailedPreconditionError(
+        fmt::format("{}: {}; {}", rooms.doors.title, rooms.doors.why, rooms.doors.fix));
+  }
+
+  ASSIGN_OR_RETURN(rooms.engine, ConnectEngine(config.engine, engine_wait));
+  ASSIGN_OR_RETURN(rooms.abilities, ProbeHost(*rooms.engine, config, After(kProbeTimeout)));
+  RETURN_IF_ERROR(CheckRuntime(rooms.abilities, config.sandbox.runtime));
+  RETURN_IF_ERROR(CheckConcessions(rooms.abilities, config));
+  const Finding image = CheckImage(*rooms.engine, config);
+  if (image.severity != Severity::kOk) {
+    spdlog::warn("{}: {}; {}", image.title, image.why, image.fix);
+  }
+
+  ASSIGN_OR_RETURN(const std::string shim, FindShim(config.paths.shim));
+  ASSIGN_OR_RETURN(const StoredShim stored, StoreShim(shim, config.paths.state_dir));
+
+  HoldGrpcThreads();
+  ASSIGN_OR_RETURN(rooms.links, LinkPool::Start());
+  rooms.host =
+      std::make_unique<Sandbox::Host>(Sandbox::Host{.engine = *rooms.engine,
+                                                    .links = *rooms.links,
+                                                    .config = config,
+                                                    .abilities = rooms.abilities,
+                                                    .install_id = rooms.store->install_id(),
+                                                    .shim_path = stored.path,
+                                                    .shim_sha256 = stored.sha256});
+  ASSIGN_OR_RETURN(rooms.sessions, SessionManager::Create(*rooms.host, *rooms.store, rooms.clock));
+  RETURN_IF_ERROR(rooms.sessions->Recover(After(kRecoverTimeout)));
+  rooms.gate = CallGate::Create(*rooms.sessions, config);
+  ASSIGN_OR_RETURN(rooms.api, ApiServer::Start({.sessions = *rooms.sessions,
+                                                .gate = *rooms.gate,
+                                                .engine = *rooms.engine,
+                                                .links = *rooms.links,
+                                                .config = config,
+                                                .diagnose = [&rooms, &config] {
+                                                  std::vector<Finding> all =
+                                                      FindingsOf(rooms.abilities, config);
+                                                  std::erase_if(all, [&](const Finding& finding) {
+                                                    return finding.id == rooms.doors.id;
+                                                  });
+                                                  all.push_back(rooms.doors);
+                                                  all.push_back(CheckImage(*rooms.engine, config));
+                                                  for (Finding& own :
+                                                       OwnFindings(*rooms.sessions, *rooms.store)) {
+                                                    all.push_back(std::move(own));
+                                                  }
+                                                  return all;
+                                                }}));
+  spdlog::info("creeld {} serves at {} and {}", CREEL_VERSION, config.gateway.path,
+               config.operator_door.path);
+  return daemon;
+}
+
+absl::Status Daemon::Reload() {
+  if (config_->file.empty()) {
+    return absl::FailedPreconditionError(
+        "no configuration file is in use, so there is none to read again");
+  }
+  ASSIGN_OR_RETURN(const Config fresh, LoadConfig(config_->file));
+  rooms_->sessions->SetLimits(fresh.sessions);
+  SetLogLevel(fresh.log.level);
+  const std::vector<std::string> waiting = NeedRestart(*config_, fresh);
+  if (waiting.empty()) {
+    spdlog::info("the configuration was read again");
+  } else {
+    spdlog::warn(
+        "the configuration was read again; what changed in {} counts after a restart "
+        "(systemctl restart creeld)",
+        fmt::join(waiting, ", "));
+  }
+  return absl::OkStatus();
+}
+
+void Daemon::Stop() {
+  if (rooms_ == nullptr) {
+    return;
+  }
+  if (rooms_->api != nullptr) {
+    rooms_->api->Stop(After(kLastCalls));
+  }
+  if (rooms_->sessions != nullptr) {
+    rooms_->sessions->Stop();
+  }
+  rooms_->api.reset();
+  rooms_->gate.reset();
+  rooms_->sessions.reset();
+  rooms_->host.reset();
+  rooms_->links.reset();
+  rooms_->engine.reset();
+  rooms_->store.reset();
+  rooms_.reset();
+}
+
+}  // namespace creel

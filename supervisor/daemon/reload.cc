@@ -1,0 +1,23 @@
+#include "supervisor/daemon/reload.h"
+
+namespace creel {
+
+std::vector<std::string> NeedRestart(const Config& running, const Config& fresh) {
+  std::vector<std::string> sections;
+  const auto compare = [&](const char* name, bool same) {
+    if (!same) {
+      sections.emplace_back(name);
+    }
+  };
+  compare("engine", running.engine == fresh.engine);
+  compare("paths", running.paths == fresh.paths);
+  compare("gateway",
+          running.gateway == fresh.gateway && running.gateway_uids == fresh.gateway_uids);
+  compare("operator", running.operator_door == fresh.operator_door);
+  compare("sandbox", running.sandbox == fresh.sandbox);
+  compare("log.journald", running.log.journald == fresh.log.journald);
+  compare("concessions", running.concessions == fresh.concessions);
+  return sections;
+}
+
+}  // namespace creel

@@ -1,0 +1,88 @@
+#include "supervisor/session/job_threads.h"
+
+#include <system_error>
+#include <utility>
+
+namespace creel {
+
+JobThreads::JobThreads(size_t max_threads, std::chrono::milliseconds idle)
+    : max_threads_(max_threads), idle_(idle) {}
+
+JobThreads::~JobThreads() { Stop(); }
+
+bool JobThreads::Post(std::function<void()> job) {
+  Threads ended;
+  {
+    MutexLock hold(mu_);
+    if (stopping_) {
+      return false;
+    }
+    ended.swap(ended_);
+    jobs_.push_back(std::move(job));
+    if (jobs_.size() > waiting_ && threads_.size() < max_threads_) {
+      const auto self = threads_.emplace(threads_.end());
+      try {
+        *self = std::thread([this, self] { Work(self); });
+      } catch (const std::system_error&) {
+        threads_.erase(self);
+        if (threads_.empty()) {
+          jobs_.pop_back();
+          ended_.swap(ended);
+          return false;
+        }
+      }
+    }
+    changed_.SignalAll();
+  }
+  for (std::thread& thread : ended) {
+    thread.join();
+  }
+  return true;
+}
+
+void JobThreads::Stop() {
+  Threads ended;
+  {
+    MutexLock hold(mu_);
+    stopping_ = true;
+    changed_.SignalAll();
+    while (!threads_.empty()) {
+      changed_.Wait(mu_);
+    }
+    ended.swap(ended_);
+  }
+  for (std::thread& thread : ended) {
+    thread.join();
+  }
+}
+
+size_t JobThreads::threads() const {
+  MutexLock hold(mu_);
+  return threads_.size();
+}
+
+void JobThreads::Work(Threads::iterator self) {
+  MutexLock hold(mu_);
+  while (true) {
+    bool timed_out = false;
+    const auto until = std::chrono::steady_clock::now() + idle_;
+    while (jobs_.empty() && !stopping_ && !timed_out) {
+      ++waiting_;
+      timed_out = !changed_.WaitUntil(mu_, until);
+      --waiting_;
+    }
+    if (jobs_.empty()) {
+      break;
+    }
+    std::function<void()> job = std::move(jobs_.front());
+    jobs_.pop_front();
+    mu_.Unlock();
+    job();
+    job = nullptr;
+    mu_.Lock();
+  }
+  ended_.splice(ended_.end(), threads_, self);
+  changed_.SignalAll();
+}
+
+}  // namespace creel

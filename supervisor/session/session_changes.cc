@@ -1,0 +1,264 @@
+// Closing, freezing and thawing: what changes a session that is open.
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <utility>
+
+#include "supervisor/base/escape.h"
+#include "supervisor/session/record_codec.h"
+#include "supervisor/session/session_manager_impl.h"
+
+namespace creel {
+namespace {
+
+constexpr size_t kMaxReason = 1024;
+
+}  // namespace
+
+absl::StatusOr<SessionManagerImpl::EntryPtr> SessionManagerImpl::BeginChange(
+    const std::string& session, Deadline deadline) {
+  MutexLock hold(mu_);
+  while (true) {
+    EntryPtr entry = FindLocked(session);
+    if (entry == nullptr) {
+      return NotOpenLocked(session);
+    }
+    if (!entry->busy) {
+      entry->busy = true;
+      return entry;
+    }
+    if (!changed_.WaitUntil(mu_, deadline)) {
+      return absl::DeadlineExceededError(
+          fmt::format("session '{}' is still being {}; try again", Printable(session, 120),
+                      entry->state == SessionState::kOpening   ? "opened"
+                      : entry->state == SessionState::kClosing ? "closed"
+                                                               : "changed"));
+    }
+  }
+}
+
+void SessionManagerImpl::EndChange(const EntryPtr& entry) {
+  MutexLock hold(mu_);
+  entry->busy = false;
+  changed_.SignalAll();
+}
+
+absl::Status SessionManagerImpl::PutRecord(const EntryPtr& entry, const std::string& state) {
+  SessionRecord record;
+  {
+    MutexLock hold(mu_);
+    IdentityToRecord(entry->identity, record);
+    record.reason = entry->reason;
+  }
+  record.session = entry->name;
+  record.sender = entry->sender;
+  record.state = state;
+  record.opened_at = entry->opened_at;
+  record.last_call_at = entry->last_call_at();
+  return Annotate(store_.Put(record), "write the session down");
+}
+
+absl::Status SessionManagerImpl::Dispose(const EntryPtr& entry, Deadline deadline) {
+  SandboxIdentity identity;
+  std::shared_ptr<Sandbox> sandbox;
+  {
+    MutexLock hold(mu_);
+    entry->state = SessionState::kClosing;
+    identity = entry->identity;
+    sandbox = entry->sandbox;
+  }
+  // If this cannot be written, a restart in between adopts the sandbox instead of removing it.
+  if (const absl::Status put = PutRecord(entry, "closing"); !put.ok()) {
+    spdlog::error("sandbox {}: {}", identity.id, put.message().data());
+  }
+  absl::Status gone = absl::OkStatus();
+  if (sandbox != nullptr) {
+    gone = sandbox->Close(deadline);
+  }
+  if (sandbox == nullptr || !gone.ok()) {
+    gone = sandboxes_.Remove(host_, identity, deadline);
+  }
+  if (gone.ok()) {
+    gone = store_.Remove(identity.id);
+  }
+  MutexLock hold(mu_);
+  entry->sandbox = nullptr;
+  if (gone.ok()) {
+    leftovers_.erase(identity.id);
+    return gone;
+  }
+  entry->reason = fmt::format("not removed yet: {}", std::string(gone.message()));
+  leftovers_[identity.id] = entry;
+  spdlog::error("sandbox {}: {}; it will be tried again", identity.id,
+                Printable(entry->reason, 1024));
+  return Annotate(gone, "the session is closed, and its remains will be removed later");
+}
+
+absl::Status SessionManagerImpl::FinishClosing(const EntryPtr& entry, Deadline deadline) {
+  absl::Status gone = Dispose(entry, deadline);
+  std::vector<SessionRequest> waiting;
+  {
+    MutexLock hold(mu_);
+    waiting.swap(entry->waiting);
+    if (const auto found = entries_.find(entry->name);
+        found != entries_.end() && found->second == entry) {
+      entries_.erase(found);
+    }
+    by_id_.erase(entry->identity.id);
+    entry->busy = false;
+    changed_.SignalAll();
+  }
+  for (SessionRequest& request : waiting) {
+    Ask(std::move(request));
+  }
+  return gone;
+}
+
+absl::Status SessionManagerImpl::Close(const std::string& session, bool force, Deadline deadline) {
+  ASSIGN_OR_RETURN(const EntryPtr entry, BeginChange(session, deadline));
+  bool frozen = false;
+  {
+    MutexLock hold(mu_);
+    frozen = entry->state == SessionState::kFrozen && !force;
+    if (!frozen) {
+      entry->state = SessionState::kClosing;
+    }
+  }
+  if (frozen) {
+    EndChange(entry);
+    return absl::FailedPreconditionError(
+        fmt::format("session '{}' is frozen, and closing it destroys the evidence; thaw it first, "
+                    "or close it with --force",
+                    Printable(session, 120)));
+  }
+  const absl::Status gone = FinishClosing(entry, deadline);
+  if (gone.ok()) {
+    spdlog::info("session \"{}\": closed on request", Printable(entry->name, 120));
+  }
+  return gone;
+}
+
+absl::StatusOr<std::string> SessionManagerImpl::Freeze(const std::string& session,
+                                                       const std::string& reason,
+                                                       Deadline deadline) {
+  if (reason.empty() || reason.size() > kMaxReason) {
+    return absl::InvalidArgumentError(
+        fmt::format("a freeze needs a reason of 1 to {} bytes", kMaxReason));
+  }
+  ASSIGN_OR_RETURN(const EntryPtr entry, BeginChange(session, deadline));
+  std::shared_ptr<Sandbox> sandbox;
+  {
+    MutexLock hold(mu_);
+    sandbox = entry->sandbox;
+  }
+  // Asked without the lock, as all that a sandbox is asked.
+  absl::Status refused;
+  if (sandbox == nullptr || sandbox->state() == SandboxState::kLost) {
+    refused = absl::FailedPreconditionError(fmt::format(
+        "session '{}' has no living container that could be frozen", Printable(session, 120)));
+  } else if (sandbox->state() == SandboxState::kFrozen) {
+    refused = absl::FailedPreconditionError(fmt::format("session '{}' is frozen already: {}",
+                                                        Printable(session, 120),
+                                                        Printable(sandbox->reason(), 256)));
+  }
+  if (!refused.ok()) {
+    EndChange(entry);
+    return refused;
+  }
+  {
+    // The gate first: from here on every call is refused, even if the engine does not do its part.
+    MutexLock hold(mu_);
+    entry->state = SessionState::kFrozen;
+    entry->reason = reason;
+  }
+  const absl::Status put = PutRecord(entry, "frozen");
+  absl::StatusOr<std::string> method = sandbox->Freeze(reason, deadline);
+  EndChange(entry);
+  if (method.ok()) {
+    spdlog::warn("session \"{}\": frozen ({}): {}", Printable(entry->name, 120), *method,
+                 Printable(reason, 256));
+  }
+  if (!method.ok()) {
+    return Annotate(method.status(),
+                    "the session's calls are refused, but it does not stand still");
+  }
+  if (!put.ok()) {
+    return Annotate(put, "the session is frozen, but a restart would not know it");
+  }
+  return method;
+}
+
+absl::Status SessionManagerImpl::Thaw(const std::string& session, Deadline deadline) {
+  ASSIGN_OR_RETURN(const EntryPtr entry, BeginChange(session, deadline));
+  std::shared_ptr<Sandbox> sandbox;
+  std::string reason;
+  bool frozen = false;
+  {
+    MutexLock hold(mu_);
+    frozen = entry->state == SessionState::kFrozen;
+    sandbox = entry->sandbox;
+    reason = entry->reason;
+  }
+  if (!frozen) {
+    EndChange(entry);
+    return absl::FailedPreconditionError(
+        fmt::format("session '{}' is not frozen", Printable(session, 120)));
+  }
+  absl::Status thawed;
+  if (sandbox == nullptr) {
+    thawed = ThawFromRecord(entry, deadline);
+  } else if (sandbox->state() == SandboxState::kFrozen) {
+    thawed = sandbox->Thaw(deadline);
+  }
+  if (thawed.ok()) {
+    {
+      MutexLock hold(mu_);
+      entry->reason.clear();
+    }
+    thawed = PutRecord(entry, "running");
+  }
+  {
+    MutexLock hold(mu_);
+    if (thawed.ok()) {
+      entry->state = SessionState::kRunning;
+      entry->CalledAt(clock_.Now());
+    } else {
+      // Its calls stay refused.
+      entry->reason = reason;
+    }
+  }
+  EndChange(entry);
+  if (thawed.ok()) {
+    spdlog::info("session \"{}\": thawed", Printable(entry->name, 120));
+  }
+  return thawed;
+}
+
+absl::Status SessionManagerImpl::ThawFromRecord(const EntryPtr& entry, Deadline deadline) {
+  SandboxIdentity identity;
+  {
+    MutexLock hold(mu_);
+    identity = entry->identity;
+  }
+  const absl::Status unpaused = host_.engine.UnpauseContainer(identity.container_id, deadline);
+  if (absl::IsNotFound(unpaused)) {
+    return absl::FailedPreconditionError(
+        "the container of this session is gone; only its record and its workspace are left. Close "
+        "it with --force");
+  }
+  if (!unpaused.ok() && !absl::IsFailedPrecondition(unpaused) && !absl::IsAlreadyExists(unpaused)) {
+    return unpaused;
+  }
+  absl::StatusOr<std::shared_ptr<Sandbox>> adopted = sandboxes_.Adopt(host_, identity, deadline);
+  if (!adopted.ok()) {
+    return Annotate(adopted.status(), "the container was let go on, but its shim does not answer");
+  }
+  if ((*adopted)->state() == SandboxState::kFrozen) {
+    RETURN_IF_ERROR((*adopted)->Thaw(deadline));
+  }
+  MutexLock hold(mu_);
+  entry->sandbox = *std::move(adopted);
+  return absl::OkStatus();
+}
+
+}  // namespace creel

@@ -1,0 +1,128 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "supervisor/base/mutex.h"
+#include "supervisor/session/admission.h"
+#include "supervisor/session/job_threads.h"
+#include "supervisor/session/sandbox_factory.h"
+#include "supervisor/session/session_entry.h"
+#include "supervisor/session/session_manager.h"
+
+namespace creel {
+
+class EventWatcher;
+
+// The SessionManager. An entry stands in `entries_` from the first request until its removal; the
+// store has it from before its container is made until after it is gone, so that nothing can be
+// left behind unknown, whenever this process is killed.
+class SessionManagerImpl final : public SessionManager {
+ public:
+  SessionManagerImpl(const Sandbox::Host& host, Store& store, const Clock& clock,
+                     SandboxFactory& sandboxes);
+  ~SessionManagerImpl() override;
+
+  absl::Status Recover(Deadline deadline) override;
+  void Acquire(const OpenOptions& options, OnSandbox done) override;
+  absl::StatusOr<std::pair<SessionView, bool>> Open(const OpenOptions& options,
+                                                    Deadline deadline) override;
+  absl::StatusOr<SessionView> Get(const std::string& session) const override;
+  absl::StatusOr<std::shared_ptr<Sandbox>> Find(const std::string& session) const override;
+  [[nodiscard]] std::vector<SessionView> List() const override;
+  absl::Status Close(const std::string& session, bool force, Deadline deadline) override;
+  absl::StatusOr<std::string> Freeze(const std::string& session, const std::string& reason,
+                                     Deadline deadline) override;
+  absl::Status Thaw(const std::string& session, Deadline deadline) override;
+  [[nodiscard]] std::vector<UnknownContainer> Unknown() const override;
+  void SetLimits(const SessionsConfig& limits) override;
+  void Stop() override;
+
+  // What the timer does: closes idle and old sandboxes, writes down the times of calls, tries
+  // again to remove what could not be removed. Frozen ones are not touched.
+  void Expire();
+  // What the event stream brings.
+  void OnEngineEvent(const EngineEvent& event);
+  // Compares running sandboxes with the engine, as events may have been missed.
+  void Reconcile();
+
+ private:
+  using EntryPtr = std::shared_ptr<SessionEntry>;
+
+  // session_manager.cc
+  void Ask(SessionRequest request);
+  // What Ask saw of a running sandbox before it took the lock again.
+  struct Seen {
+    std::shared_ptr<Sandbox> sandbox;
+    SandboxState state = SandboxState::kRunning;
+  };
+  // Starts or queues what the request waits for and takes it, or leaves it and says why not.
+  absl::Status AskLocked(SessionRequest& request, const std::string& name, const Seen& seen)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Makes an entry and posts its opening. `predecessor`, if any, is removed first.
+  absl::Status StartOpeningLocked(SessionRequest& request, const std::string& name,
+                                  EntryPtr predecessor) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Status ResolveSettings(const OpenOptions& options, SandboxIdentity& identity) const;
+  void OpenOnWorker(const EntryPtr& entry, const EntryPtr& predecessor);
+  absl::StatusOr<std::shared_ptr<Sandbox>> Make(const EntryPtr& entry);
+  void FinishOpening(const EntryPtr& entry, absl::StatusOr<std::shared_ptr<Sandbox>> made);
+  [[nodiscard]] EntryPtr FindLocked(const std::string& session) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  [[nodiscard]] absl::Status NotOpenLocked(const std::string& session) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  [[nodiscard]] SessionView ViewLocked(const SessionEntry& entry) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+
+  // session_changes.cc
+  // Waits until nobody else changes the session, and keeps others away until EndChange.
+  absl::StatusOr<EntryPtr> BeginChange(const std::string& session, Deadline deadline);
+  void EndChange(const EntryPtr& entry);
+  absl::Status PutRecord(const EntryPtr& entry, const std::string& state);
+  // Removes container and record; `entry` is busy and kClosing. What fails is kept in leftovers_
+  // and tried again by the timer.
+  absl::Status Dispose(const EntryPtr& entry, Deadline deadline);
+  // Dispose, and takes the entry away; those who asked meanwhile get a new sandbox.
+  absl::Status FinishClosing(const EntryPtr& entry, Deadline deadline);
+  absl::Status ThawFromRecord(const EntryPtr& entry, Deadline deadline);
+
+  // session_recovery.cc
+  void AdoptRecord(const SessionRecord& record, Deadline deadline);
+  void RemoveRecord(const SessionRecord& record, Deadline deadline);
+  void PauseUnknown(const std::vector<ContainerInfo>& containers,
+                    const std::set<std::string>& known, Deadline deadline);
+  void RemoveLeftFolders(const std::set<std::string>& known, Deadline deadline);
+  void ContainerEnded(const std::string& sandbox_id, const std::string& why);
+  void WriteDownCalls();
+  void RunTimers();
+
+  const Sandbox::Host& host_;
+  Store& store_;
+  const Clock& clock_;
+  SandboxFactory& sandboxes_;
+  // Shared with the entries, which calls may hold for longer than this lives.
+  const std::shared_ptr<ToolUids> tool_uids_;
+
+  mutable Mutex mu_;
+  CondVar changed_;
+  std::unordered_map<std::string, EntryPtr> entries_ ABSL_GUARDED_BY(mu_);  // by name
+  std::unordered_map<std::string, EntryPtr> by_id_ ABSL_GUARDED_BY(mu_);
+  // Removed as far as callers can see, with remains that could not be removed yet. By sandbox id.
+  std::map<std::string, EntryPtr> leftovers_ ABSL_GUARDED_BY(mu_);
+  std::vector<UnknownContainer> unknown_ ABSL_GUARDED_BY(mu_);
+  std::set<std::string> out_of_memory_ ABSL_GUARDED_BY(mu_);  // container ids, until they die
+  Admission admission_ ABSL_GUARDED_BY(mu_);
+  SessionsConfig limits_ ABSL_GUARDED_BY(mu_);
+  bool stopping_ ABSL_GUARDED_BY(mu_) = false;
+
+  JobThreads jobs_;
+  std::unique_ptr<EventWatcher> events_;
+  std::thread timers_;
+};
+
+}  // namespace creel
