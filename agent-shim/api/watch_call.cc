@@ -30,6 +30,8 @@ WatchCall::WatchCall(const FileRoots& roots, const ToolIdentity& tool, WorkerPoo
         fmt::format("{} watches run already", static_cast<int>(kMaxWatches)))));
     return;
   }
+  // Here, as the pool's threads have given up the right to change their identity.
+  inotify_ = MakeInotifyAs(tool_);
   pool.Submit([this](const absl::Status& identity) {
     const absl::Status status = identity.ok() ? Run() : identity;
     running_.fetch_sub(1);
@@ -53,7 +55,7 @@ void WatchCall::OnWriteDone(bool ok) {
 
 absl::Status WatchCall::Run() {
   ASSIGN_OR_RETURN(const std::unique_ptr<Watcher> watcher,
-                   Watcher::Open(roots_, tool_, args_, cancel_));
+                   Watcher::Open(roots_, std::move(inotify_), args_, cancel_));
   while (true) {
     ASSIGN_OR_RETURN(v1::WatchEvent event, watcher->Next(wake_.get(), cancel_));
     RETURN_IF_ERROR(Send(std::move(event)));

@@ -43,6 +43,7 @@ class WatchCall final : public grpc::ServerWriteReactor<v1::WatchResponse> {
   Cancel cancel_;
   // Readable once the call is cancelled.
   const UniqueFd wake_;
+  absl::StatusOr<UniqueFd> inotify_;
   v1::WatchResponse response_;
 
   Mutex mu_;

@@ -39,14 +39,14 @@ bool IsBelow(const std::string& path, const std::string& directory) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Watcher>> Watcher::Open(const FileRoots& roots,
-                                                       const ToolIdentity& tool,
+                                                       absl::StatusOr<UniqueFd> inotify,
                                                        const v1::WatchArgs& args,
                                                        const Cancel& cancel) {
   ASSIGN_OR_RETURN(const Place place, roots.Resolve(args.path(), LastLink::kFollow));
   ASSIGN_OR_RETURN(UniqueFd top, OpenDirectory(place.dir.get(), place.name, args.path()));
-  ASSIGN_OR_RETURN(UniqueFd inotify, MakeInotifyAs(tool));
+  RETURN_IF_ERROR(inotify.status());
   std::unique_ptr<Watcher> watcher(
-      new Watcher(std::move(inotify), std::move(top), args.recursive()));
+      new Watcher(*std::move(inotify), std::move(top), args.recursive()));
   RETURN_IF_ERROR(watcher->AddTree("", /*tell=*/false, cancel));
   watcher->Tell(v1::WATCH_KIND_READY, "");
   return watcher;

@@ -21,11 +21,12 @@ class Watcher {
  public:
   static constexpr size_t kMaxDirectories = 4096;
 
-  // The inotify instance and its watches count against the limits of `tool`.
+  // `inotify` comes from MakeInotifyAs, in a thread that may still change its identity, so that the
+  // instance and its watches count against the limits of the tool.
   //   kResourceExhausted  the tool's instances or watches are used up, or there are more than
   //                       kMaxDirectories directories
   static absl::StatusOr<std::unique_ptr<Watcher>> Open(const FileRoots& roots,
-                                                       const ToolIdentity& tool,
+                                                       absl::StatusOr<UniqueFd> inotify,
                                                        const v1::WatchArgs& args,
                                                        const Cancel& cancel);
 

@@ -52,7 +52,7 @@ void StartLogging(const LogConfig& config) {
     formatter->add_flag<PriorityFlag>('*').set_pattern("%*%v");
     sink = std::make_shared<spdlog::sinks::stderr_sink_mt>();
   } else {
-    formatter->set_pattern("%Y-%m-%dT%H:%M:%S.%eZ %^%-5!l%$ %v");
+    formatter->set_pattern("%Y-%m-%dT%H:%M:%S.%eZ %^%-7l%$ %v");
     sink = std::make_shared<spdlog::sinks::stderr_color_sink_mt>();
   }
   auto logger = std::make_shared<spdlog::logger>("creeld", std::move(sink));

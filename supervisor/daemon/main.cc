@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
@@ -69,14 +70,19 @@ sigset_t BlockSignals() {
 
 void RaiseFileLimit() {
   rlimit limit{};
-  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) {
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= kWantedFiles) {
     return;
   }
-  limit.rlim_cur = std::min(std::max(limit.rlim_cur, kWantedFiles), limit.rlim_max);
+  // Root may go above the hard limit too.
+  const rlimit wanted{.rlim_cur = kWantedFiles, .rlim_max = std::max(limit.rlim_max, kWantedFiles)};
+  if (::setrlimit(RLIMIT_NOFILE, &wanted) == 0) {
+    return;
+  }
+  limit.rlim_cur = limit.rlim_max;
   if (::setrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur < kWantedFiles) {
     spdlog::warn(
-        "only {} files can be open at once; with many sandboxes that is too few "
-        "(LimitNOFILE={} in the service)",
+        "only {} files can be open at once; with many sandboxes that is too few (LimitNOFILE={} in "
+        "the service)",
         limit.rlim_cur, kWantedFiles);
   }
 }

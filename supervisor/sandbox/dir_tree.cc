@@ -1,5 +1,7 @@
 #include "supervisor/sandbox/dir_tree.h"
 
+#include "supervisor/base/crypto.h"
+
 #include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -232,7 +234,7 @@ uint64_t TreeBytes(const std::string& path, uint64_t max_entries) {
 }
 
 absl::Status WriteWholeFile(const std::string& path, std::string_view content, uint32_t mode) {
-  const std::string temporary = fmt::format("{}.{}.tmp", path, ::getpid());
+  const std::string temporary = fmt::format("{}.{}.tmp", path, Hex(RandomBytes(8)));
   UniqueFd fd(
       ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, mode));
   if (!fd.valid()) {

@@ -492,13 +492,17 @@ absl::Status LiveSandbox::Thaw(Deadline deadline) {
   RETURN_IF_ERROR(
       ThawContainer(host_.engine, host_.abilities, identity_.container_id, method, deadline));
   RETURN_IF_ERROR(RemoveHold(paths_.hold));
-  MutexLock lock(mu_);
-  if (state_ == SandboxState::kFrozen) {
-    state_ = SandboxState::kRunning;
-    reason_.clear();
-    frozen_by_.clear();
+  {
+    MutexLock lock(mu_);
+    if (state_ == SandboxState::kFrozen) {
+      state_ = SandboxState::kRunning;
+      reason_.clear();
+      frozen_by_.clear();
+    }
   }
-  return absl::OkStatus();
+  // A shim that was adopted frozen could not call until now; the next call should find it.
+  constexpr milliseconds kCallAfterThaw{2'000};
+  return WaitForLink(std::min(deadline, After(kCallAfterThaw)));
 }
 
 absl::Status LiveSandbox::Close(Deadline deadline) {

@@ -2,6 +2,9 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
+#include <chrono>
+#include <thread>
 #include <utility>
 
 #include "supervisor/base/escape.h"
@@ -12,6 +15,18 @@ namespace creel {
 namespace {
 
 constexpr size_t kMaxReason = 1024;
+// A shim that stood still calls home as soon as it may run.
+constexpr std::chrono::seconds kLinkTimeout{5};
+
+// Waits until the shim can be called: one whose sandbox was adopted while it was frozen has yet to
+// find the new supervisor. One that does not come shows in the calls.
+void AwaitLink(Sandbox& sandbox, Deadline deadline) {
+  const Deadline until = std::min(deadline, After(kLinkTimeout));
+  while (!sandbox.shim().ok() && sandbox.state() == SandboxState::kRunning &&
+         std::chrono::steady_clock::now() < until) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+}
 
 }  // namespace
 
@@ -214,7 +229,9 @@ absl::Status SessionManagerImpl::Thaw(const std::string& session, Deadline deadl
     {
       MutexLock hold(mu_);
       entry->reason.clear();
+      sandbox = entry->sandbox;
     }
+    AwaitLink(*sandbox, deadline);
     thawed = PutRecord(entry, "running");
   }
   {

@@ -123,7 +123,8 @@ void SessionManagerImpl::AdoptRecord(const SessionRecord& record, Deadline deadl
   entry->touched = false;
 
   absl::StatusOr<SandboxIdentity> identity = IdentityFromRecord(record);
-  absl::StatusOr<std::shared_ptr<Sandbox>> adopted = identity.status();
+  absl::StatusOr<std::shared_ptr<Sandbox>> adopted =
+      identity.ok() ? absl::UnknownError("not tried yet") : identity.status();
   if (identity.ok()) {
     adopted = sandboxes_.Adopt(host_, *identity, deadline);
   }

@@ -178,7 +178,9 @@ TEST_SUITE("Lost") {
     Supervisor supervisor;
     for (int i = 0; i < 20; ++i) {
       const std::string session = "agent:main:telegram:dm:" + std::to_string(i);
-      REQUIRE(supervisor.Exec(session, {"true"}).code() == 0);
+      const Outcome outcome = supervisor.Exec(session, {"true"});
+      CAPTURE(outcome.status.error_message());
+      REQUIRE(outcome.code() == 0);
       REQUIRE(supervisor.Close(session).ok());
     }
     CHECK(ContainersOf(supervisor).empty());
@@ -248,7 +250,10 @@ TEST_SUITE("Lost") {
       CAPTURE(thawed.error_message());
       REQUIRE(thawed.ok());
     }
-    CHECK(supervisor.Exec(kSession, {"echo", "on"}).out == "on\n");
+    const Outcome on = supervisor.Exec(kSession, {"echo", "on"});
+    CAPTURE(on.status.error_message());
+    CAPTURE(on.exit.ShortDebugString());
+    CHECK(on.out == "on\n");
     const std::string beat = supervisor.Read(kSession, "beat").second;
     CHECK(Eventually([&] { return supervisor.Read(kSession, "beat").second != beat; }));
   }

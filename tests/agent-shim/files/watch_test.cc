@@ -22,7 +22,7 @@ class Events {
     args.set_path("dir");
     args.set_recursive(recursive);
     absl::StatusOr<std::unique_ptr<Watcher>> watcher =
-        Watcher::Open(scratch.roots(), Myself(), args, cancel_);
+        Watcher::Open(scratch.roots(), MakeInotifyAs(Myself()), args, cancel_);
     REQUIRE_MESSAGE(watcher.ok(), std::string(watcher.status().message()));
     watcher_ = *std::move(watcher);
     CHECK(Next().value_or(v1::WatchEvent()).kind() == v1::WATCH_KIND_READY);
@@ -110,7 +110,7 @@ TEST_SUITE("Watcher") {
     args.set_path("dir");
     const Cancel cancel;
     CHECK(
-        absl::IsPermissionDenied(Watcher::Open(scratch.roots(), Myself(), args, cancel).status()));
+        absl::IsPermissionDenied(Watcher::Open(scratch.roots(), MakeInotifyAs(Myself()), args, cancel).status()));
   }
 
   TEST_CASE("too many directories are said, not silently left out") {
@@ -124,7 +124,7 @@ TEST_SUITE("Watcher") {
     args.set_recursive(true);
     const Cancel cancel;
     CHECK(
-        absl::IsResourceExhausted(Watcher::Open(scratch.roots(), Myself(), args, cancel).status()));
+        absl::IsResourceExhausted(Watcher::Open(scratch.roots(), MakeInotifyAs(Myself()), args, cancel).status()));
   }
 }
 

@@ -64,10 +64,10 @@ int main(int argc, char** argv) {
       _exit(127);
     }
   } else if (strcmp(kind, "kill-parent") == 0) {
+    // Whoever watches over this command.
     kill(getppid(), SIGKILL);
     if (fork() == 0) {
       setsid();
-      kill(getppid(), SIGKILL);
       linger();
     }
   } else if (strcmp(kind, "stopped") == 0) {

@@ -4,15 +4,20 @@
 #include <grpcpp/create_channel.h>
 #include <grpcpp/security/credentials.h>
 #include <signal.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <sstream>
 #include <stdexcept>
 #include <thread>
+
+#include "supervisor/base/unique_fd.h"
 
 namespace creel::testing {
 namespace {
@@ -43,6 +48,14 @@ std::vector<std::string> Docker(const std::string& host, std::vector<std::string
     lines.push_back(line);
   }
   return lines;
+}
+
+bool Listens(const std::string& socket_path) {
+  const UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::strncpy(address.sun_path, socket_path.c_str(), sizeof(address.sun_path) - 1);
+  return connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0;
 }
 
 std::shared_ptr<grpc::Channel> Channel(const std::string& socket) {
@@ -121,6 +134,10 @@ void Supervisor::Begin(const std::string& shim) {
       std::vector<std::string>{Env("CREEL_CREELD", CREEL_TEST_CREELD), "--config",
                                dir_ + "/creel.yaml"},
       dir_ + "/creeld.log");
+  // A channel that failed once waits for seconds before it tries again.
+  Eventually(
+      [this] { return !process_->running() || Listens(run_dir() + "/operator.sock"); },
+      std::chrono::seconds(30));
   gateway_ = gateway::v1::Gateway::NewStub(Channel(run_dir() + "/gateway.sock"));
   operator_ = operator_::v1::Operator::NewStub(Channel(run_dir() + "/operator.sock"));
   const bool up = Eventually(

@@ -1,8 +1,6 @@
 #include "supervisor/session/call_gate.h"
 
 #include <doctest/doctest.h>
-#include <grpcpp/create_channel.h>
-#include <grpcpp/security/credentials.h>
 
 #include <chrono>
 #include <optional>
@@ -16,17 +14,10 @@ namespace {
 
 using TicketOr = absl::StatusOr<std::shared_ptr<CallTicket>>;
 
-// A stub that nobody answers.
-std::shared_ptr<shim::v1::Shim::StubInterface> SomeStub() {
-  return shim::v1::Shim::NewStub(
-      grpc::CreateChannel("unix:/nowhere/shim.sock", grpc::InsecureChannelCredentials()));
-}
-
-// A gate with session "s" open and its link up.
+// A gate with session "s" open.
 struct GateWorld : SessionWorld {
   GateWorld() : gate(CallGate::Create(*manager, config)) {
     sandbox = sandboxes.living(MustOpen("s").identity.id);
-    sandbox->SetStub(SomeStub());
   }
   TicketOr Begin(ToolCall call) {
     std::optional<TicketOr> answer;
@@ -76,7 +67,7 @@ TEST_SUITE("CallGate") {
 
   TEST_CASE("a link that is down is an error that says so") {
     GateWorld world;
-    world.sandbox->SetStub(nullptr);
+    world.sandbox->DropLink();
     CHECK(absl::IsUnavailable(world.Begin(kCall).status()));
   }
 

@@ -1,5 +1,8 @@
 #pragma once
 
+#include <grpcpp/create_channel.h>
+#include <grpcpp/security/credentials.h>
+
 #include <chrono>
 #include <functional>
 #include <map>
@@ -36,11 +39,11 @@ class FakeClock final : public Clock {
   std::chrono::seconds passed_ ABSL_GUARDED_BY(mu_){0};
 };
 
-// A sandbox without a container. Thread-safe.
+// A sandbox without a container, with a link to a shim that never answers. Thread-safe.
 class FakeSandbox final : public Sandbox {
  public:
   FakeSandbox(SandboxIdentity identity, SandboxState state)
-      : identity_(std::move(identity)), state_(state), processes_({}) {}
+      : identity_(std::move(identity)), state_(state), stub_(NewStub()), processes_({}) {}
 
   [[nodiscard]] const SandboxIdentity& identity() const override { return identity_; }
   [[nodiscard]] SandboxState state() const override {
@@ -87,9 +90,9 @@ class FakeSandbox final : public Sandbox {
   [[nodiscard]] uint64_t WorkspaceUsed() const override { return 0; }
   [[nodiscard]] std::vector<BindMount> mounts() const override { return {}; }
 
-  void SetStub(std::shared_ptr<shim::v1::Shim::StubInterface> stub) {
+  void DropLink() {
     MutexLock hold(mu_);
-    stub_ = std::move(stub);
+    stub_ = nullptr;
   }
 
   // Set before the sandbox is in use.
@@ -97,6 +100,11 @@ class FakeSandbox final : public Sandbox {
   absl::Status close_result;
 
  private:
+  static std::shared_ptr<shim::v1::Shim::StubInterface> NewStub() {
+    static const std::shared_ptr<grpc::Channel>& nowhere = *new std::shared_ptr<grpc::Channel>(
+        grpc::CreateChannel("unix:/nowhere/shim.sock", grpc::InsecureChannelCredentials()));
+    return shim::v1::Shim::NewStub(nowhere);
+  }
   void Become(SandboxState state, const std::string& reason) {
     std::vector<LostCallback> told;
     {
