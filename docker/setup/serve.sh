@@ -51,7 +51,7 @@ tidy() {
     say "removing the sandboxes and stopping creeld"
     "$CREEL" ps --json 2>/dev/null | grep -oE '"session": *"[^"]+"' | cut -d'"' -f4 |
       while read -r session; do
-        timeout 30 "$CREEL" close "$session" >/dev/null 2>&1 || true
+        timeout 30 "$CREEL" close "$session" --force >/dev/null 2>&1 || true
       done
     kill -TERM "$daemon" 2>/dev/null || true
     local tries

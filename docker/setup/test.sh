@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Everything that `make test` does, from a fresh machine on.
-#   QUICK=1       leaves the sanitizer builds out
+#   SANITIZE=1    runs the sanitizer builds too
 #   CTEST_ARGS=…  is passed on to ctest of the release build, such as `-R exec_test`
 #   test.sh sanitizers   runs the sanitizer builds only
 . "$(dirname "$0")/lib.sh"
@@ -43,7 +43,7 @@ if [ "${1:-}" != sanitizers ]; then
   read -r -a more <<<"${CTEST_ARGS:-}"
   run_tests release --parallel 2 "${more[@]}"
 fi
-if [ -z "${QUICK:-}" ]; then
+if [ "${1:-}" = sanitizers ] || [ -n "${SANITIZE:-}" ]; then
   sanitizers
 fi
 printf '\n'

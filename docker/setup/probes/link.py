@@ -3,7 +3,7 @@ import os
 import socket
 
 path = "/run/creel/shim.sock"
-print(path + ":", "is there;" if os.path.exists(path) else "is not to be seen;")
+print(path + ":", "is there" if os.path.exists(path) else "is not to be seen")
 try:
     link = socket.socket(socket.AF_UNIX)
     link.settimeout(3)
@@ -19,5 +19,5 @@ for verb, call in (
         call()
         print("DONE", verb)
     except OSError as error:
-        print(f"; {verb}: {error.strerror}")
+        print(f"{verb}: {error.strerror}")
 print("#end")

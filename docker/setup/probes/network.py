@@ -15,12 +15,12 @@ for name, address, port in (
     except ConnectionRefusedError:
         print("DONE", name, "(it refused, so it was reached)")
     except OSError as error:
-        print(f"{name}: {error.strerror or error};")
+        print(f"{name}: {error.strerror or error}")
 try:
     socket.getaddrinfo("example.com", 80)
     print("DONE DNS")
 except OSError as error:
-    print(f"DNS: {error.strerror or error};")
+    print(f"DNS: {error.strerror or error}")
 with open("/proc/net/dev", encoding="ascii") as lines:
     cards = [line.split(":")[0].strip() for line in lines if ":" in line]
 print("cards:", *cards)

@@ -16,5 +16,5 @@ for name, attempt in (
         attempt()
         print("DONE", name)
     except OSError as error:
-        print(f"{name}: {error.strerror};")
+        print(f"{name}: {error.strerror}")
 print("#end")

@@ -13,7 +13,7 @@ for name, arguments in (
         socket.socket(*arguments).close()
         print("DONE", name)
     except OSError as error:
-        print(f"{name}: {error.strerror};")
+        print(f"{name}: {error.strerror}")
 libc = ctypes.CDLL(None, use_errno=True)
 if libc.syscall(425, 4, ctypes.create_string_buffer(256)) >= 0:
     print("DONE io_uring")
