@@ -258,14 +258,17 @@ void Execute(const Launch& launch, const char* program) {
 void Reap(pid_t command) {
   bool exited = false;
   for (;;) {
-    int status = 0;
-    const pid_t pid = waitpid(-1, &status, __WALL);
-    if (pid < 0 && errno == EINTR) {
-      continue;
-    }
-    if (pid < 0) {
+    // Looked at before it is reaped: when everything is killed at once, a wait that reaps takes the
+    // status with it although the reaper dies inside the call, and PID 1 could not find it any more.
+    siginfo_t child{};
+    if (waitid(P_ALL, 0, &child, WEXITED | WNOWAIT | __WALL) != 0) {
+      if (errno == EINTR) {
+        continue;
+      }
       break;  // ECHILD
     }
+    int status = 0;
+    const pid_t pid = waitpid(child.si_pid, &status, __WALL);
     if (pid != command || exited) {
       continue;
     }

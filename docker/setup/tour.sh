@@ -83,7 +83,7 @@ row 'credentials in the environment' "$(cut -d= -f1 "$work/out" | paste -sd' ')"
   "$(said '^PATH=' && ! said "$CREEL_TOUR_CANARY" && echo held)"
 
 in_session "$NEIGHBOUR" -- sh -c "echo $CREEL_TOUR_CANARY >/workspace/creel-neighbour; echo ready"
-neighbour_ready=$(said '^ready' && echo yes || true)
+neighbour_ready=$(if said '^ready'; then echo yes; fi)
 # shellcheck disable=SC2016
 in_sandbox bash -c 'find / -name creel-neighbour 2>/dev/null
   for dir in /proc/[0-9]*; do tr "\0" " " <"$dir/cmdline"; echo; done 2>/dev/null | grep -c .
@@ -131,7 +131,7 @@ row 'creel cp of a link to /etc/shadow' "$(head -c 300 "$work/cp")" \
 
 planted=/tmp/${work##*/}-planted
 in_sandbox bash -c 'ln -sfn / out && echo "#end"'
-linked=$(said '^#end' && echo yes || true)
+linked=$(if said '^#end'; then echo yes; fi)
 echo harmless >"$work/harmless"
 timeout 30 "$CREEL" cp "$work/harmless" "$SESSION:/workspace/out$planted" >"$work/cp" 2>&1 || true
 in_sandbox rm "$planted"
@@ -169,7 +169,7 @@ row 'kill -9 1' "$(answer)" 'PID 1 has another user; its container runs on' \
 
 in_session "$SESSION" --timeout 2s -- bash -c \
   'echo "#began"; (setsid sleep 4242 &); setsid env -i /bin/sleep 4242 & sleep 4242'
-began=$(said '^#began' && echo yes || true)
+began=$(if said '^#began'; then echo yes; fi)
 in_sandbox bash -c 'pgrep -x sleep | wc -l; echo "#end"'
 row 'outlive a timeout with setsid' "$(answer) of 3 processes left" \
   'the whole tree ends with its command' \

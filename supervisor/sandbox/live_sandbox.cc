@@ -14,6 +14,7 @@
 #include "supervisor/sandbox/container_check.h"
 #include "supervisor/sandbox/container_spec.h"
 #include "supervisor/sandbox/dir_tree.h"
+#include "supervisor/sandbox/workspace_watch.h"
 
 namespace creel {
 namespace {
@@ -27,6 +28,7 @@ constexpr milliseconds kCauseTime{700};
 constexpr milliseconds kComeBackTime{10'000};
 constexpr milliseconds kLookAgain{1'000};
 constexpr milliseconds kListTime{5'000};
+constexpr milliseconds kFreezeTime{3'000};
 constexpr uint64_t kMaxEntriesCounted = 200'000;
 constexpr uint64_t kMaxProcessesAdopted = 1'024;
 
@@ -54,6 +56,7 @@ LiveSandbox::LiveSandbox(const Host& host, SandboxIdentity identity, bool first)
       adopt_(!first) {}
 
 LiveSandbox::~LiveSandbox() {
+  StopWatching();
   Detach();
   TellWaiters(absl::UnavailableError("the supervisor let go of the sandbox"));
 }
@@ -187,20 +190,24 @@ void LiveSandbox::AskForProcesses(StubPtr stub) {
     }
     ++asking_;
   }
-  stub->async()->ListProcesses(&call->context, &call->request, &call->response,
-                               [this, call, stub](const grpc::Status& status) {
-                                 if (status.ok()) {
-                                   TakeOver(stub, call->response);
-                                 }
-                                 MutexLock lock(mu_);
-                                 if (!status.ok()) {
-                                   down_reason_ =
-                                       fmt::format("its shim did not list its commands: {}",
-                                                   Printable(status.error_message(), 256));
-                                 }
-                                 --asking_;
-                                 changed_.SignalAll();
-                               });
+  stub->async()->ListProcesses(
+      &call->context, &call->request, &call->response,
+      [this, call, stub](const grpc::Status& status) {
+        // Nobody but this holds the sandbox any more: it is being destroyed, and waits for us.
+        const std::shared_ptr<LiveSandbox> self = weak_from_this().lock();
+        if (status.ok() && self != nullptr) {
+          TakeOver(stub, call->response);
+        }
+        {
+          MutexLock lock(mu_);
+          --asking_;
+          changed_.SignalAll();
+        }
+        if (!status.ok() && self != nullptr) {
+          Lose(fmt::format("the shim of container '{}' did not list its commands: {}",
+                           ContainerName(identity_.id), Printable(status.error_message(), 256)));
+        }
+      });
 }
 
 void LiveSandbox::TakeOver(StubPtr stub, const shim::v1::ListProcessesResponse& answer) {
@@ -309,16 +316,18 @@ void LiveSandbox::FindCause(const absl::Status& why) {
       break;
     }
   }
+  // Without one the sandbox is being destroyed, which waits for this thread. With it this may be
+  // the last reference, and the destructor then runs at the end of this function.
+  const std::shared_ptr<LiveSandbox> self = weak_from_this().lock();
   bool lose = false;
   {
     MutexLock lock(mu_);
-    lose = !cause.empty() && !detached_ && stub_ == nullptr;
-    if (!lose) {
-      finding_ = false;
-    }
+    lose = !cause.empty() && !detached_ && stub_ == nullptr && self != nullptr;
   }
   if (lose) {
     Lose(cause);
+  }
+  {
     MutexLock lock(mu_);
     finding_ = false;
   }
@@ -414,6 +423,38 @@ absl::StatusOr<std::shared_ptr<shim::v1::Shim::StubInterface>> LiveSandbox::shim
   return stub_;
 }
 
+void LiveSandbox::WatchWorkspace() {
+  if (identity_.workspace_bound != "watched") {
+    return;
+  }
+  const bool own = identity_.workspace.empty() || identity_.access == WorkspaceAccess::kNone;
+  std::shared_ptr<void> watch = WorkspaceWatch::Shared().Watch({
+      .folder = own ? paths_.folder : identity_.workspace,
+      .limit_bytes = identity_.limits.workspace_bytes,
+      .grown = !own,
+      .floor_bytes = identity_.limits.free_space_floor_bytes / 2,
+      .over =
+          [weak = weak_from_this()](const std::string& why) {
+            const std::shared_ptr<LiveSandbox> self = weak.lock();
+            if (self != nullptr && self->state() == SandboxState::kRunning) {
+              // If it cannot be frozen, the next look tries again.
+              (void)self->Freeze(why, After(kFreezeTime));
+            }
+          },
+  });
+  MutexLock lock(mu_);
+  watch_ = std::move(watch);
+}
+
+void LiveSandbox::StopWatching() {
+  std::shared_ptr<void> watch;
+  {
+    MutexLock lock(mu_);
+    watch = std::move(watch_);
+  }
+  watch.reset();
+}
+
 void LiveSandbox::SetFrozen(const Hold& hold) {
   MutexLock lock(mu_);
   state_ = SandboxState::kFrozen;
@@ -506,6 +547,7 @@ absl::Status LiveSandbox::Thaw(Deadline deadline) {
 }
 
 absl::Status LiveSandbox::Close(Deadline deadline) {
+  StopWatching();
   MutexLock change(change_mu_);
   constexpr char kWhy[] = "the sandbox was closed";
   {
@@ -537,7 +579,9 @@ void LiveSandbox::Detach() {
       changed_.Wait(mu_);
     }
   }
-  if (finder.joinable()) {
+  if (finder.get_id() == std::this_thread::get_id()) {
+    finder.detach();  // it held the last reference, and ends with it
+  } else if (finder.joinable()) {
     finder.join();
   }
 }

@@ -20,7 +20,7 @@
 namespace creel {
 
 // The Sandbox behind sandbox.h: a container that was made or adopted, with its link and processes.
-class LiveSandbox final : public Sandbox {
+class LiveSandbox final : public Sandbox, public std::enable_shared_from_this<LiveSandbox> {
  public:
   // `paths` and `identity` as the container was made; `first` as in ShimLink.
   LiveSandbox(const Host& host, SandboxIdentity identity, bool first);
@@ -36,6 +36,8 @@ class LiveSandbox final : public Sandbox {
   absl::Status WaitForLink(Deadline deadline);
   // Fills in what Create found out.
   void SetIdentity(const SandboxIdentity& identity) { identity_ = identity; }
+  // Begins to look at a workspace that has no size of its own.
+  void WatchWorkspace();
   // It was frozen before a restart, and is.
   void SetFrozen(const Hold& hold);
 
@@ -75,7 +77,9 @@ class LiveSandbox final : public Sandbox {
   void FindCause(const absl::Status& why);
   // What the engine says of the end of the container; empty: it runs.
   std::string CauseOfEnd();
+  // Whoever waits may let go of the last reference: not to be called without one.
   void Lose(const std::string& why);
+  void StopWatching();
   void TellWaiters(const absl::Status& why);
   void Wake();
 
@@ -108,6 +112,8 @@ class LiveSandbox final : public Sandbox {
   std::thread finder_ ABSL_GUARDED_BY(mu_);
   // Asked for processes; Detach waits for the answer.
   int asking_ ABSL_GUARDED_BY(mu_) = 0;
+  // Ends the watch when it goes; not under change_mu_, which the watch may wait for.
+  std::shared_ptr<void> watch_ ABSL_GUARDED_BY(mu_);
 
   std::unique_ptr<ShimLink> link_;
 };

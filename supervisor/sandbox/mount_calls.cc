@@ -14,12 +14,23 @@
 namespace creel {
 namespace {
 
+// Ids that nobody has: on disk these stand for the container's first 65,536. Without them a tool
+// that tries to give a file away, as `cp -a` does, is told EOVERFLOW, which it takes for a failure;
+// with them it is told EPERM, as anywhere else. And should uid 0 of the container ever make a file,
+// it is no host user's.
+constexpr uint32_t kNobodysIds = 0x70000000;
+constexpr uint32_t kNobodysCount = 65'536;
+
 absl::Status WriteMap(pid_t child, const char* which, uint32_t host, uint32_t inner) {
   const std::string path = fmt::format("/proc/{}/{}", child, which);
   const UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
   // The mount's own view: ids on disk (first column) appear as the second.
-  const std::string line = fmt::format("{} {} 1\n", host, inner);
-  if (!fd.valid() || ::write(fd.get(), line.data(), line.size()) < 0) {
+  std::string lines = fmt::format("{} {} 1\n", host, inner);
+  const bool host_is_apart = host < kNobodysIds || host - kNobodysIds >= kNobodysCount;
+  if (inner >= kNobodysCount && host_is_apart) {
+    lines += fmt::format("{} 0 {}\n", kNobodysIds, kNobodysCount);
+  }
+  if (!fd.valid() || ::write(fd.get(), lines.data(), lines.size()) < 0) {
     return ErrnoStatus(errno, fmt::format("write '{}'", path));
   }
   return absl::OkStatus();

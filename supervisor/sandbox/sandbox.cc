@@ -3,10 +3,15 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <future>
+#include <string>
+#include <utility>
+#include <vector>
 
+#include "supervisor/base/crypto.h"
 #include "supervisor/base/escape.h"
 #include "supervisor/sandbox/container_check.h"
 #include "supervisor/sandbox/container_spec.h"
@@ -25,6 +30,8 @@ using std::chrono::seconds;
 constexpr seconds kCleanupTime{20};
 // For an adopted container's shim to call again.
 constexpr seconds kAdoptTime{5};
+// For what tools left in a folder that only they may empty.
+constexpr seconds kEmptyTime{30};
 
 // The engine's word for this machine's kind.
 std::string HostArchitecture() {
@@ -113,6 +120,7 @@ class Opening {
     if (absl::Status linked = sandbox->WaitForLink(deadline_); !linked.ok()) {
       return absl::UnavailableError(std::string(linked.message()));
     }
+    sandbox->WatchWorkspace();
     return sandbox;
   }
 
@@ -136,6 +144,65 @@ absl::Status CheckIsOurs(const ContainerInfo& info, const Sandbox::Host& host,
                     ContainerName(identity.id)));
   }
   return absl::OkStatus();
+}
+
+// Removes all that is in the workspace, through the shim and so as the tools' user.
+absl::Status EmptyWorkspace(Sandbox& sandbox, const std::string& workdir,
+                            std::chrono::milliseconds patience) {
+  ASSIGN_OR_RETURN(const auto stub, sandbox.shim());
+  const auto until = std::chrono::system_clock::now() + patience;
+  grpc::ClientContext list;
+  list.set_deadline(until);
+  shim::v1::ListDirectoryRequest request;
+  request.mutable_args()->set_path(workdir);
+  const auto reader = stub->ListDirectory(&list, request);
+  std::vector<std::string> names;
+  shim::v1::ListDirectoryResponse batch;
+  while (reader->Read(&batch)) {
+    for (const shim::v1::FileInfo& entry : batch.batch().entries()) {
+      names.push_back(entry.path());
+    }
+  }
+  grpc::Status status = reader->Finish();
+  for (const std::string& name : names) {
+    if (!status.ok()) {
+      break;
+    }
+    grpc::ClientContext context;
+    context.set_deadline(until);
+    shim::v1::RemoveRequest remove;
+    shim::v1::RemoveResponse removed;
+    remove.mutable_args()->set_path(workdir + "/" + name);
+    remove.mutable_args()->set_recursive(true);
+    remove.mutable_args()->set_missing_ok(true);
+    status = stub->Remove(&context, remove, &removed);
+  }
+  return status.ok() ? absl::OkStatus()
+                     : absl::InternalError(Printable(status.error_message(), 512));
+}
+
+// What tools made in a folder that could not be given away belongs to a uid that is not ours. A
+// fresh shim, in a container like the one that is gone, removes it as that uid; no tool runs in
+// there.
+absl::Status EmptyAsTools(const Sandbox::Host& host, const SandboxIdentity& identity,
+                          Deadline deadline) {
+  SandboxIdentity helper = identity;
+  helper.key = RandomBytes(32);
+  helper.container_id.clear();
+  helper.workspace.clear();
+  helper.access = WorkspaceAccess::kNone;
+  // The folder may be what fills the disk.
+  helper.limits.free_space_floor_bytes = 0;
+  helper.limits.workspace_bytes = 1ull << 60;
+  absl::Status emptied = absl::OkStatus();
+  {
+    const auto sandbox = Opening(host, helper, deadline).Run();
+    emptied = sandbox.ok() ? EmptyWorkspace(**sandbox, host.config.sandbox.workdir, kEmptyTime)
+                           : sandbox.status();
+  }
+  const absl::Status removed =
+      host.engine.RemoveContainer(ContainerName(identity.id), After(kCleanupTime));
+  return emptied.ok() ? removed : emptied;
 }
 
 }  // namespace
@@ -193,9 +260,11 @@ absl::StatusOr<std::shared_ptr<Sandbox>> Sandbox::Adopt(const Host& host,
     }
     RETURN_IF_ERROR(WriteHold(paths.hold, *hold));
     sandbox->SetFrozen(*hold);
+    sandbox->WatchWorkspace();
     return sandbox;
   }
   RETURN_IF_ERROR(sandbox->WaitForLink(std::min(deadline, After(kAdoptTime))));
+  sandbox->WatchWorkspace();
   return sandbox;
 }
 
@@ -221,7 +290,15 @@ absl::Status Sandbox::Remove(const Host& host, const SandboxIdentity& identity, 
     // Its workspace and socket are still in use.
     return Annotate(first, fmt::format("remove container '{}'", name));
   }
-  const absl::Status mounts = RemoveMounts(paths);
+  absl::Status mounts = RemoveMounts(paths);
+  if (mounts.code() == absl::StatusCode::kPermissionDenied && ::geteuid() != 0) {
+    const absl::Status emptied = EmptyAsTools(host, identity, deadline);
+    mounts = RemoveMounts(paths);
+    if (!mounts.ok() && !emptied.ok()) {
+      mounts = Annotate(mounts, fmt::format("what tools made, uid {}, could not be removed ({})",
+                                            identity.tool_uid, std::string(emptied.message())));
+    }
+  }
   const size_t slash = paths.link_dir.rfind('/');
   const absl::Status link =
       RemoveTree(paths.link_dir.substr(0, slash), paths.link_dir.substr(slash + 1));

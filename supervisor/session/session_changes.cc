@@ -28,6 +28,12 @@ void AwaitLink(Sandbox& sandbox, Deadline deadline) {
   }
 }
 
+absl::Status ContainerIsGone() {
+  return absl::FailedPreconditionError(
+      "the container of this session is gone; only its record and its workspace are left. Close "
+      "it with --force");
+}
+
 }  // namespace
 
 absl::StatusOr<SessionManagerImpl::EntryPtr> SessionManagerImpl::BeginChange(
@@ -220,10 +226,13 @@ absl::Status SessionManagerImpl::Thaw(const std::string& session, Deadline deadl
         fmt::format("session '{}' is not frozen", Printable(session, 120)));
   }
   absl::Status thawed;
+  const SandboxState state = sandbox == nullptr ? SandboxState::kClosed : sandbox->state();
   if (sandbox == nullptr) {
     thawed = ThawFromRecord(entry, deadline);
-  } else if (sandbox->state() == SandboxState::kFrozen) {
+  } else if (state == SandboxState::kFrozen) {
     thawed = sandbox->Thaw(deadline);
+  } else if (state != SandboxState::kRunning) {
+    thawed = ContainerIsGone();
   }
   if (thawed.ok()) {
     {
@@ -259,9 +268,7 @@ absl::Status SessionManagerImpl::ThawFromRecord(const EntryPtr& entry, Deadline 
   }
   const absl::Status unpaused = host_.engine.UnpauseContainer(identity.container_id, deadline);
   if (absl::IsNotFound(unpaused)) {
-    return absl::FailedPreconditionError(
-        "the container of this session is gone; only its record and its workspace are left. Close "
-        "it with --force");
+    return ContainerIsGone();
   }
   if (!unpaused.ok() && !absl::IsFailedPrecondition(unpaused) && !absl::IsAlreadyExists(unpaused)) {
     return unpaused;

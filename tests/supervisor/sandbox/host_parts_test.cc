@@ -120,7 +120,11 @@ TEST_SUITE("HostAbilities") {
       const char* concession;
       void (*change)(HostAbilities&, Config&);
     } const rows[] = {
-        {"no-sized-workspace", [](HostAbilities& a, Config&) { a.loop_mounts = false; }},
+        {"no-sized-workspace",
+         [](HostAbilities& a, Config&) {
+           a.loop_mounts = false;
+           a.loop_mounts_why = "no loop devices";
+         }},
         {"no-seccomp", [](HostAbilities& a, Config&) { a.seccomp_engine = false; }},
         {"no-seccomp", [](HostAbilities&, Config& c) { c.sandbox.runtime = "runsc"; }},
         {"no-apparmor", [](HostAbilities& a, Config&) { a.apparmor_host = true; }},

@@ -129,11 +129,13 @@ class FakeSandbox final : public Sandbox {
   ProcessTable processes_;
 };
 
-// Makes FakeSandboxes, and remembers what was asked of it. Thread-safe.
+// Makes FakeSandboxes, each with a container in the host's engine, and remembers what was asked of
+// it. Thread-safe.
 class FakeSandboxes final : public SandboxFactory {
  public:
-  absl::StatusOr<std::shared_ptr<Sandbox>> Create(const Sandbox::Host&, SandboxIdentity& identity,
-                                                  Deadline) override {
+  absl::StatusOr<std::shared_ptr<Sandbox>> Create(const Sandbox::Host& host,
+                                                  SandboxIdentity& identity,
+                                                  Deadline deadline) override {
     MutexLock hold(mu_);
     creating_.push_back(identity);
     changed_.SignalAll();
@@ -143,7 +145,13 @@ class FakeSandboxes final : public SandboxFactory {
     if (!create_result_.ok()) {
       return create_result_;
     }
-    identity.container_id = "container-" + identity.id;
+    // The engine is to know of it, as it is asked for what lives.
+    ContainerConfig config;
+    config.name = "creel-" + identity.id;
+    config.image = identity.image;
+    config.labels = {{"creel.install", host.install_id}, {"creel.sandbox", identity.id}};
+    ASSIGN_OR_RETURN(identity.container_id, host.engine.CreateContainer(config, deadline));
+    RETURN_IF_ERROR(host.engine.StartContainer(identity.container_id, deadline));
     auto made = std::make_shared<FakeSandbox>(identity, SandboxState::kRunning);
     made->close_result = close_result_;
     made->freeze_result = freeze_result_;

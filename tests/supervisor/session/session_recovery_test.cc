@@ -33,15 +33,20 @@ void PutRecord(SessionWorld& world, const std::string& id, const std::string& se
 
 // A running container in the engine, labelled as this install's.
 std::string AddContainer(SessionWorld& world, const std::string& sandbox_id) {
-  world.engine.AddImage("image", {});
   ContainerConfig config;
   config.name = "creel-" + sandbox_id;
-  config.image = "image";
+  config.image = world.config.sandbox.image;
   config.labels = {{"creel.install", world.store->install_id()}, {"creel.sandbox", sandbox_id}};
   const absl::StatusOr<std::string> id = world.engine.CreateContainer(config, SessionWorld::Soon());
   REQUIRE(id.ok());
   REQUIRE(world.engine.StartContainer(*id, SessionWorld::Soon()).ok());
   return *id;
+}
+
+// Makes the sandbox one that lives: it can be adopted, and the engine knows its container.
+void LetLive(SessionWorld& world, const std::string& id, SandboxState state) {
+  world.sandboxes.SetAdoptable(id, state);
+  AddContainer(world, id);
 }
 
 bool Removed(SessionWorld& world, const std::string& id) {
@@ -106,10 +111,10 @@ TEST_SUITE("SessionRecovery") {
   TEST_CASE("frozen stays frozen") {
     SessionWorld world;
     PutRecord(world, kId, "s", "frozen");
-    world.sandboxes.SetAdoptable(kId, SandboxState::kFrozen);
+    LetLive(world, kId, SandboxState::kFrozen);
     // Somebody let this one go on meanwhile.
     PutRecord(world, "00000000000000bb", "t", "frozen");
-    world.sandboxes.SetAdoptable("00000000000000bb", SandboxState::kRunning);
+    LetLive(world, "00000000000000bb", SandboxState::kRunning);
     // And of this one only the record is left.
     PutRecord(world, "00000000000000cc", "u", "frozen");
     REQUIRE(world.manager->Recover(SessionWorld::Soon()).ok());
@@ -146,10 +151,9 @@ TEST_SUITE("SessionRecovery") {
 
   TEST_CASE("another install's containers are left alone") {
     SessionWorld world;
-    world.engine.AddImage("image", {});
     ContainerConfig config;
     config.name = "other";
-    config.image = "image";
+    config.image = world.config.sandbox.image;
     config.labels = {{"creel.install", "ffffffffffffffff"}, {"creel.sandbox", kId}};
     const auto id = world.engine.CreateContainer(config, SessionWorld::Soon());
     REQUIRE(id.ok());
@@ -184,8 +188,7 @@ TEST_SUITE("SessionRecovery") {
   TEST_CASE("the engine's word that a container ended reaches its sandbox, with the reason") {
     SessionWorld world;
     REQUIRE(world.manager->Recover(SessionWorld::Soon()).ok());
-    const std::string id = world.MustOpen("s").identity.id;
-    const std::string container = AddContainer(world, id);
+    const std::string container = world.MustOpen("s").identity.container_id;
     world.engine.Exit(container, 137, /*oom_killed=*/true);
     CHECK(SessionWorld::Eventually(
         [&] { return world.manager->Get("s")->state == SessionState::kLost; }));
@@ -195,14 +198,31 @@ TEST_SUITE("SessionRecovery") {
 
   TEST_CASE("what ended while the engine was not seen is found when it is back") {
     SessionWorld world;
-    REQUIRE(world.manager->Recover(SessionWorld::Soon()).ok());
-    const std::string gone = world.MustOpen("s").identity.id;
-    const std::string lives = world.MustOpen("t").identity.id;
-    AddContainer(world, lives);
+    const SandboxIdentity gone = world.MustOpen("gone").identity;
+    const SandboxIdentity ended = world.MustOpen("ended").identity;
+    world.MustOpen("lives");
+    REQUIRE(world.engine.RemoveContainer(gone.container_id, SessionWorld::Soon()).ok());
+    world.engine.Exit(ended.container_id, 1);
     world.manager->Reconcile();
-    CHECK(world.manager->Get("s")->state == SessionState::kLost);
-    CHECK(world.manager->Get("t")->state == SessionState::kRunning);
-    CHECK(world.sandboxes.living(gone)->state() == SandboxState::kLost);
+    CHECK(world.manager->Get("gone")->state == SessionState::kLost);
+    CHECK(world.manager->Get("ended")->state == SessionState::kLost);
+    CHECK(world.manager->Get("lives")->state == SessionState::kRunning);
+    // An engine that does not answer says nothing of its containers.
+    world.engine.SetAway(true);
+    world.manager->Reconcile();
+    CHECK(world.manager->Get("lives")->state == SessionState::kRunning);
+  }
+
+  TEST_CASE("one that died while it was frozen stays as it is, and cannot be thawed") {
+    SessionWorld world;
+    const std::string id = world.MustOpen("s").identity.id;
+    REQUIRE(world.manager->Freeze("s", "evidence", SessionWorld::Soon()).ok());
+    world.sandboxes.living(id)->ContainerGone("container was removed");
+    const absl::Status thawed = world.manager->Thaw("s", SessionWorld::Soon());
+    CHECK(absl::IsFailedPrecondition(thawed));
+    CHECK(world.manager->Get("s")->state == SessionState::kFrozen);
+    CHECK(world.Recorded(id) == "frozen");
+    CHECK(world.manager->Close("s", true, SessionWorld::Soon()).ok());
   }
 
   TEST_CASE("a record that makes no sense does not stop the others") {
@@ -214,7 +234,7 @@ TEST_SUITE("SessionRecovery") {
     record.state = "running";
     REQUIRE(world.store->Put(record).ok());
     PutRecord(world, kId, "s", "running");
-    world.sandboxes.SetAdoptable(kId, SandboxState::kRunning);
+    LetLive(world, kId, SandboxState::kRunning);
     REQUIRE(world.manager->Recover(SessionWorld::Soon()).ok());
     CHECK(world.manager->Get("s")->state == SessionState::kRunning);
     CHECK(absl::IsNotFound(world.manager->Get("bad").status()));

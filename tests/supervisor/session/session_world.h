@@ -34,6 +34,7 @@ class SessionWorld {
     absl::StatusOr<std::unique_ptr<LinkPool>> pool = LinkPool::Start();
     REQUIRE(pool.ok());
     pool_ = *std::move(pool);
+    engine.AddImage(config.sandbox.image, {});
     Restart();
   }
   ~SessionWorld() {
