@@ -9,10 +9,12 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <sstream>
 #include <thread>
@@ -131,43 +133,55 @@ absl::StatusOr<gateway::v1::ExecRequest> MakeRequest(const ExecOptions& options)
   return request;
 }
 
-// Carries our stdin, our terminal's size and our signals to the command, in a thread of its own. It
-// is the stream's only writer once it runs.
+// Carries our stdin, our terminal's size and our signals to the command, in threads of its own that
+// end with the process. Lives as long.
 class Feeder {
  public:
-  Feeder(Stream& stream, const ExecOptions& options, UniqueFd signals)
-      : stream_(stream), terminal_(options.terminal), signals_(std::move(signals)) {
-    stdin_open_ = options.interactive || options.terminal;
-    std::thread([this] { Run(); }).detach();  // ends with the process
+  Feeder(grpc::ClientContext& context, Stream& stream, const ExecOptions& options, UniqueFd signals)
+      : context_(context),
+        stream_(stream),
+        terminal_(options.terminal),
+        signals_(std::move(signals)) {
+    std::thread([this] { CarrySignals(); }).detach();
+    if (options.interactive || options.terminal) {
+      std::thread([this] { CarryStdin(); }).detach();
+    }
   }
 
+  // The signal for which the call was given up; 0 if it was not.
+  [[nodiscard]] int left_for() const { return left_for_; }
+
  private:
-  void Run() {
-    std::array<char, 64 << 10> buffer;
-    while (true) {
-      std::array<pollfd, 2> polled{{{signals_.get(), POLLIN, 0},
-                                    {stdin_open_ ? STDIN_FILENO : -1, POLLIN, 0}}};
-      if (poll(polled.data(), polled.size(), -1) < 0) {
+  void CarryStdin() {
+    std::string buffer(kPiece, '\0');
+    gateway::v1::ExecRequest request;
+    bool open = true;
+    while (open) {
+      const ssize_t got = read(STDIN_FILENO, buffer.data(), buffer.size());
+      if (got < 0 && errno == EINTR) {
         continue;
       }
-      if (polled[0].revents != 0) {
-        signalfd_siginfo info{};
-        if (read(signals_.get(), &info, sizeof(info)) == sizeof(info)) {
-          OnSignal(static_cast<int>(info.ssi_signo));
-        }
+      if (got < 0 && errno == EAGAIN) {
+        pollfd waiting{STDIN_FILENO, POLLIN, 0};
+        poll(&waiting, 1, -1);
+        continue;
       }
-      if (polled[1].revents != 0) {
-        const ssize_t got = read(STDIN_FILENO, buffer.data(), buffer.size());
-        gateway::v1::ExecRequest request;
-        if (got > 0) {
-          request.mutable_input()->set_stdin(buffer.data(), static_cast<size_t>(got));
-        } else if (got == 0 || errno != EINTR) {
-          request.mutable_input()->mutable_close_stdin();
-          stdin_open_ = false;
-        }
-        if (request.has_input() && !stream_.Write(request)) {
-          stdin_open_ = false;
-        }
+      if (got > 0) {
+        request.mutable_input()->set_stdin(buffer.data(), static_cast<size_t>(got));
+      } else {
+        request.mutable_input()->mutable_close_stdin();
+        open = false;
+      }
+      const std::lock_guard<std::timed_mutex> lock(writing_);
+      open = stream_.Write(request) && open;
+    }
+  }
+
+  void CarrySignals() {
+    while (true) {
+      signalfd_siginfo info{};
+      if (read(signals_.get(), &info, sizeof(info)) == sizeof(info)) {
+        OnSignal(static_cast<int>(info.ssi_signo));
       }
     }
   }
@@ -179,19 +193,33 @@ class Feeder {
         return;
       }
       *request.mutable_input()->mutable_resize() = SizeOfTerminal();
-    } else if (++interrupts_ > 1) {
+    } else if (stopping_) {
+      RestoreTerminal();
       _exit(128 + signal);  // asked twice: do not wait for the sandbox
     } else {
+      stopping_ = true;
       request.mutable_input()->mutable_stop();
     }
-    stream_.Write(request);
+    const std::unique_lock<std::timed_mutex> lock(writing_, kStdinMayHoldUp);
+    if (lock.owns_lock()) {
+      stream_.Write(request);
+    } else if (request.input().has_stop()) {
+      // The command does not take its input, and a stop cannot pass that by. Leaving ends it too.
+      left_for_ = signal;
+      context_.TryCancel();
+    }
   }
 
+  static constexpr size_t kPiece = 64u << 10;
+  static constexpr std::chrono::milliseconds kStdinMayHoldUp{100};
+
+  grpc::ClientContext& context_;
   Stream& stream_;
   const bool terminal_;
   const UniqueFd signals_;
-  bool stdin_open_ = false;
-  int interrupts_ = 0;
+  bool stopping_ = false;  // in the signals' thread only
+  std::timed_mutex writing_;
+  std::atomic<int> left_for_ = 0;
 };
 
 int CodeOf(const Exit& exit) {
@@ -218,7 +246,7 @@ int CodeOf(const Exit& exit) {
 UniqueFd TakeSignals() {
   sigset_t set;
   sigemptyset(&set);
-  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGWINCH}) {
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH}) {
     sigaddset(&set, signal);
   }
   sigprocmask(SIG_BLOCK, &set, nullptr);
@@ -232,7 +260,8 @@ int Exec(const Globals& globals, const ExecOptions& options) {
   // Before gRPC makes its threads, which then have them blocked too.
   UniqueFd signals = TakeSignals();
   if (options.terminal && isatty(STDIN_FILENO) == 0) {
-    return Fail("-t needs a terminal on stdin; leave it out, or use -i to pipe input", kCreelFailed);
+    return Fail("-t needs a terminal on stdin; leave it out, or use -i to pipe input",
+                kCreelFailed);
   }
   const absl::StatusOr<gateway::v1::ExecRequest> request = MakeRequest(options);
   if (!request.ok()) {
@@ -250,8 +279,8 @@ int Exec(const Globals& globals, const ExecOptions& options) {
   if (options.terminal) {
     raw.emplace();
   }
-  // Both live until the process ends: the thread is not waited for.
-  new Feeder(*stream, options, std::move(signals));
+  // Lives until the process ends, as its threads are not waited for.
+  const auto* const feeder = new Feeder(context, *stream, options, std::move(signals));
 
   std::optional<Exit> exit;
   gateway::v1::ExecResponse response;
@@ -263,6 +292,7 @@ int Exec(const Globals& globals, const ExecOptions& options) {
     if (event.has_output() && !globals.json) {
       const bool err = event.output().stream() == shim::v1::OUTPUT_STREAM_STDERR;
       if (!WriteAll(err ? STDERR_FILENO : STDOUT_FILENO, event.output().data())) {
+        RestoreTerminal();
         _exit(128 + SIGPIPE);  // nobody reads us any more; going away stops the command
       }
     } else if (event.has_gap()) {
@@ -271,12 +301,14 @@ int Exec(const Globals& globals, const ExecOptions& options) {
       exit = event.exit();
     }
   }
-  if (raw) {
-    raw->Restore();
-  }
+  raw.reset();
   // Not by way of main: taking gRPC down costs more than the whole command, and the feeder still
   // uses the stream.
-  _exit(exit ? CodeOf(*exit) : Fail(stream->Finish(), kCreelFailed));
+  if (exit) {
+    _exit(CodeOf(*exit));
+  }
+  const grpc::Status status = stream->Finish();
+  _exit(feeder->left_for() != 0 ? 128 + feeder->left_for() : Fail(status, kCreelFailed));
 }
 
 }  // namespace creel::cli

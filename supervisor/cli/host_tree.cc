@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <filesystem>
@@ -38,6 +39,27 @@ absl::StatusOr<std::vector<std::string>> Parts(const std::string& path) {
     from = slash + 1;
   }
   return parts;
+}
+
+// Whether a link to `target`, in a folder so many levels below the root, stays below that root: it
+// may go up only at its beginning, where the folders it leaves are real ones, and no further than
+// the root. After a name that is itself a link, `..` could lead anywhere.
+bool StaysInside(size_t depth, const std::string& target) {
+  if (target.empty() || target.starts_with('/')) {
+    return false;
+  }
+  bool named = false;
+  for (const std::filesystem::path& part : std::filesystem::path(target)) {
+    if (part == "..") {
+      if (named || depth == 0) {
+        return false;
+      }
+      --depth;
+    } else if (part != "." && !part.empty()) {
+      named = true;
+    }
+  }
+  return true;
 }
 
 absl::Status RemoveBelow(int folder, const std::string& name) {
@@ -88,8 +110,7 @@ absl::Status WalkBelow(int folder, const std::string& name, const std::string& p
   while (const dirent* const each = dir ? readdir(dir.get()) : nullptr) {
     const std::string child = each->d_name;
     if (child != "." && child != "..") {
-      RETURN_IF_ERROR(
-          WalkBelow(fd.get(), child, path.empty() ? child : path + "/" + child, visit));
+      RETURN_IF_ERROR(WalkBelow(fd.get(), child, path.empty() ? child : path + "/" + child, visit));
     }
   }
   return absl::OkStatus();
@@ -143,10 +164,10 @@ absl::StatusOr<UniqueFd> NewTree::ParentOf(const std::string& path, std::string*
   return fd;
 }
 
-absl::Status NewTree::MakeDirectory(const std::string& path) {
+absl::Status NewTree::MakeDirectory(const std::string& path, uint32_t mode) {
   std::string last;
   ASSIGN_OR_RETURN(const UniqueFd parent, ParentOf(path, &last));
-  if (mkdirat(parent.get(), last.c_str(), 0755) != 0) {
+  if (mkdirat(parent.get(), last.c_str(), (mode & 0777) | 0700) != 0) {
     return ErrnoStatus(errno, fmt::format("make the folder '{}'", path));
   }
   return absl::OkStatus();
@@ -164,8 +185,15 @@ absl::StatusOr<UniqueFd> NewTree::MakeFile(const std::string& path, uint32_t mod
 }
 
 absl::Status NewTree::MakeLink(const std::string& path, const std::string& target) {
-  RETURN_IF_ERROR(Parts(path).status());
-  links_.emplace_back(path, target);
+  ASSIGN_OR_RETURN(const std::vector<std::string> parts, Parts(path));
+  if (parts.empty()) {
+    return absl::InvalidArgumentError("the sandbox names a link without a name; nothing was copied");
+  }
+  if (StaysInside(parts.size() - 1, target)) {
+    links_.emplace_back(path, target);
+  } else {
+    ++links_left_out_;
+  }
   return absl::OkStatus();
 }
 

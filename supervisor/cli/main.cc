@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <iostream>
 #include <string>
+#include <string_view>
 
 #include "supervisor/cli/connection.h"
 #include "supervisor/cli/copy_command.h"
@@ -32,12 +33,12 @@ int Main(int argc, char** argv) {
   open_command->add_option("--sender", open.sender, "Who asks, channel:id");
   open_command->add_option("--workspace", open.workspace, "A folder of the host to work in");
   open_command->add_option("--access", open.access, "To that folder: none, ro or rw (default)");
-  open_command->add_option("-e,--env", open.env, "NAME=VALUE for its tools")->allow_extra_args(false);
+  open_command->add_option("-e,--env", open.env, "NAME=VALUE for its tools")
+      ->allow_extra_args(false);
   open_command->callback([&] { code = Open(globals, open); });
 
   ExecOptions exec;
   CLI::App* const exec_command = app.add_subcommand("exec", "Run a command in a sandbox");
-  exec_command->prefix_command(false);
   exec_command->add_option("SESSION", exec.session, "The gateway's session key")->required();
   exec_command->add_option("--sender", exec.sender, "Who asks, channel:id");
   exec_command->add_option("-w,--workdir", exec.cwd, "Where to run it");
@@ -48,15 +49,22 @@ int Main(int argc, char** argv) {
   exec_command->add_option("--timeout", exec.timeout, "Stop it after this long, such as 30s");
   exec_command->add_flag("-i,--interactive", exec.interactive, "Pass on stdin");
   exec_command->add_flag("-t,--tty", exec.terminal, "Give it a terminal");
-  exec_command->add_option("COMMAND", exec.command, "The command, after --")->required();
-  exec_command->callback([&] { code = Exec(globals, exec); });
+  exec_command->footer("The command follows --: creel exec SESSION -- COMMAND...");
+  exec_command->callback([&] {
+    code = exec.command.empty()
+               ? Fail("no command is given; write: creel exec SESSION -- COMMAND...", 2)
+               : Exec(globals, exec);
+  });
 
-  std::string source;
-  std::string destination;
-  CLI::App* const copy = app.add_subcommand("cp", "Copy files; SESSION:/path on one side");
-  copy->add_option("SOURCE", source)->required();
-  copy->add_option("DESTINATION", destination)->required();
-  copy->callback([&] { code = Copy(globals, source, destination); });
+  CopyOptions copy;
+  CLI::App* const copy_command = app.add_subcommand("cp", "Copy files; SESSION:/path on one side");
+  copy_command->add_option("SOURCE", copy.source, "A path, or - for a tar stream on stdin")
+      ->required();
+  copy_command->add_option("DESTINATION", copy.destination, "A path, or - for a tar stream")
+      ->required();
+  copy_command->add_option("--max-size", copy.max_bytes, "Bytes that a copy to the host may have")
+      ->transform(CLI::AsSizeValue(/*kb_is_1000=*/false));
+  copy_command->callback([&] { code = Copy(globals, copy); });
 
   bool usage = false;
   CLI::App* const list = app.add_subcommand("ps", "List open sessions");
@@ -80,7 +88,9 @@ int Main(int argc, char** argv) {
   CLI::App* const freeze = of_session("freeze", "Stop a sandbox where it stands");
   freeze->add_option("--reason", reason, "For those who meet the refusal");
   freeze->callback([&] { code = Freeze(globals, session, reason); });
-  of_session("thaw", "Let a frozen sandbox go on")->callback([&] { code = Thaw(globals, session); });
+  of_session("thaw", "Let a frozen sandbox go on")->callback([&] {
+    code = Thaw(globals, session);
+  });
 
   app.add_subcommand("doctor", "Look for what is weaker than it should be")->callback([&] {
     code = Doctor(globals);
@@ -89,12 +99,23 @@ int Main(int argc, char** argv) {
     code = Version(globals);
   });
 
+  // What follows `--` is the command's and is taken as it is: CLI11 would read `[a,b]` as a list.
+  int own = 1;
+  while (own < argc && std::string_view(argv[own]) != "--") {
+    ++own;
+  }
+  for (int i = own + 1; i < argc; ++i) {
+    exec.command.emplace_back(argv[i]);
+  }
   try {
-    app.parse(argc, argv);
+    app.parse(own, argv);
   } catch (const CLI::CallForHelp& help) {
     return app.exit(help);
   } catch (const CLI::ParseError& error) {
-    return Fail(std::string(error.what()) + "; see creel --help", 2);
+    const bool unquoted = exec_command->parsed() && own == argc;
+    return Fail(std::string(error.what()) + (unquoted ? "; put -- before the command" : "") +
+                    "; see creel --help",
+                2);
   }
   return code;
 }

@@ -1,23 +1,46 @@
 #include "supervisor/cli/terminal.h"
 
+#include <signal.h>
 #include <sys/ioctl.h>
+#include <termios.h>
 #include <unistd.h>
 
-namespace creel::cli {
+#include <atomic>
 
-RawTerminal::RawTerminal() {
-  if (tcgetattr(STDIN_FILENO, &before_) != 0) {
-    return;
-  }
-  termios raw = before_;
-  cfmakeraw(&raw);
-  raw_ = tcsetattr(STDIN_FILENO, TCSADRAIN, &raw) == 0;
+namespace creel::cli {
+namespace {
+
+// What a handler needs, and so at file scope; written before `is_raw` is.
+termios before_raw;
+std::atomic<bool> is_raw = false;
+
+void OnFatal(int signal) {
+  RestoreTerminal();
+  raise(signal);  // with SA_RESETHAND: for good
 }
 
-void RawTerminal::Restore() {
-  if (raw_) {
-    tcsetattr(STDIN_FILENO, TCSADRAIN, &before_);
-    raw_ = false;
+}  // namespace
+
+RawTerminal::RawTerminal() {
+  if (tcgetattr(STDIN_FILENO, &before_raw) != 0) {
+    return;
+  }
+  struct sigaction action {};
+  action.sa_handler = OnFatal;
+  action.sa_flags = static_cast<int>(SA_RESETHAND | SA_NODEFER);
+  for (const int signal : {SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL}) {
+    sigaction(signal, &action, nullptr);
+  }
+  termios raw = before_raw;
+  cfmakeraw(&raw);
+  is_raw = tcsetattr(STDIN_FILENO, TCSADRAIN, &raw) == 0;
+}
+
+RawTerminal::~RawTerminal() { RestoreTerminal(); }
+
+void RestoreTerminal() {
+  if (is_raw.exchange(false)) {
+    tcsetattr(STDIN_FILENO, TCSANOW, &before_raw);
   }
 }
 

@@ -1,10 +1,14 @@
 #pragma once
 
+#include <grpcpp/create_channel_posix.h>
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
+#include <grpcpp/server_posix.h>
+#include <sys/socket.h>
 
 #include <atomic>
 #include <chrono>
+#include <cstdlib>
 #include <functional>
 #include <map>
 #include <memory>
@@ -19,7 +23,21 @@
 
 namespace creel {
 
-// A sandbox whose shim is whatever service the test gives, spoken to within the process.
+// A client's channel to a server of the same process, over a socket as in life: gRPC's in-process
+// transport lets a writer hang when the other side ends a call early.
+inline std::shared_ptr<grpc::Channel> ConnectTo(grpc::Server& server) {
+  int ends[2] = {-1, -1};
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) != 0) {
+    std::abort();
+  }
+  grpc::AddInsecureChannelFromFd(&server, ends[0]);
+  grpc::ChannelArguments args;
+  args.SetMaxReceiveMessageSize(4 << 20);
+  args.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
+  return grpc::CreateCustomInsecureChannelFromFd("test", ends[1], args);
+}
+
+// A sandbox whose shim is whatever service the test gives.
 class FakeSandbox final : public Sandbox {
  public:
   explicit FakeSandbox(grpc::Service& shim) {
@@ -27,10 +45,8 @@ class FakeSandbox final : public Sandbox {
     grpc::ServerBuilder builder;
     builder.RegisterService(&shim);
     server_ = builder.BuildAndStart();
-    grpc::ChannelArguments args;
-    args.SetMaxReceiveMessageSize(4 << 20);
     stub_ = std::shared_ptr<shim::v1::Shim::StubInterface>(
-        shim::v1::Shim::NewStub(server_->InProcessChannel(args)));
+        shim::v1::Shim::NewStub(ConnectTo(*server_)));
     identity_.id = "0123456789abcdef";
     identity_.container_id = "c0ffee";
     identity_.image = "creel-sandbox:latest";
@@ -39,6 +55,9 @@ class FakeSandbox final : public Sandbox {
   ~FakeSandbox() override {
     server_->Shutdown(std::chrono::system_clock::now() + std::chrono::milliseconds(200));
   }
+
+  // Before it is used: the engine's container behind it.
+  void SetContainer(const std::string& id) { identity_.container_id = id; }
 
   const SandboxIdentity& identity() const override { return identity_; }
   SandboxState state() const override { return SandboxState::kRunning; }

@@ -250,6 +250,8 @@ Outcome Supervisor::Exec(const std::string& session, const std::vector<std::stri
   std::thread feeder;
   if (!input.empty()) {
     feeder = std::thread([&] {
+      // A key typed before the command has its terminal is nobody's.
+      std::this_thread::sleep_for(std::chrono::milliseconds(200));
       for (size_t at = 0; at < input.size(); at += 256 << 10) {
         gateway::v1::ExecRequest piece;
         piece.mutable_input()->set_stdin(input.substr(at, 256 << 10));

@@ -46,7 +46,7 @@ struct GatewayHouse {
     grpc::ServerBuilder builder;
     builder.RegisterService(&service);
     server = builder.BuildAndStart();
-    stub = gateway::v1::Gateway::NewStub(server->InProcessChannel({}));
+    stub = gateway::v1::Gateway::NewStub(ConnectTo(*server));
   }
   ~GatewayHouse() { server->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(1)); }
 
