@@ -41,7 +41,7 @@ struct DeviceRate {
 // Everything that makes a container, as plain data. `ToEngineJson` (engine room) is the only place
 // that turns it into the engine's words; capabilities are always all dropped but
 // `add_capabilities`, no-new-privileges and a read-only root always hold, engine logs are always
-// off, and image ENTRYPOINT, HEALTHCHECK and ENV are always overridden.
+// off, image ENTRYPOINT, HEALTHCHECK and ENV are always overridden, and a stop is a kill at once.
 struct ContainerConfig {
   std::string name;
   // Give the id ("sha256:…") of the image that `image_env` and `image_volumes` were read from, as a

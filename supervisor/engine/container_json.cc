@@ -244,6 +244,9 @@ absl::StatusOr<std::string> ToEngineJson(const ContainerConfig& config, ApiVersi
       {"WorkingDir", config.working_dir},
       {"Hostname", config.hostname},
       {"Healthcheck", {{"Test", json::array({"NONE"})}}},
+      // PID 1 has no handler for any signal: an engine that stops would wait for it in vain.
+      {"StopSignal", "SIGKILL"},
+      {"StopTimeout", 0},
       {"NetworkDisabled", config.network_mode == "none"},
       {"AttachStdin", false},
       {"AttachStdout", false},

@@ -39,6 +39,8 @@ TEST_SUITE("ToEngineJson") {
     CHECK(body["User"] == "0:0");
     CHECK(body["NetworkDisabled"] == true);
     CHECK(body["Healthcheck"] == json::parse(R"({"Test":["NONE"]})"));
+    CHECK(body["StopSignal"] == "SIGKILL");
+    CHECK(body["StopTimeout"] == 0);
     CHECK(body["Entrypoint"] == json::array({"/.creel/creel-shim"}));
     CHECK(body["Cmd"] == json::array());
     CHECK(body["Tty"] == false);
