@@ -38,6 +38,7 @@ struct SessionView {
   std::chrono::system_clock::time_point last_call_at;
   SandboxIdentity identity;
   uint32_t processes = 0;
+  std::string trust_level{};  // the sandbox's, now
 };
 
 // A container with this install's label that the store does not know. It was paused where that was
@@ -92,6 +93,20 @@ class SessionManager {
   [[nodiscard]] virtual std::vector<UnknownContainer> Unknown() const { return {}; }
   // Other limits from now on; what is open stays open.
   virtual void SetLimits(const SessionsConfig& limits) { static_cast<void>(limits); }
+
+  // The trust level of a sandbox now. Empty if there is no such sandbox, which is to count as the
+  // lowest.
+  [[nodiscard]] virtual std::string LevelOf(const std::string& sandbox_id) const {
+    static_cast<void>(sandbox_id);
+    return {};
+  }
+  // `fell` runs at every change of a sandbox's level, before the call that caused it goes on, on
+  // that call's thread: it must neither block nor call back into the manager. Set at most once by
+  // each who is concerned, before calls begin.
+  using LevelListener =
+      std::function<void(const std::string& sandbox_id, const std::string& level)>;
+  virtual void OnLevelChange(LevelListener fell) { static_cast<void>(fell); }
+
   // Stops timers and the event stream, ends openings that wait; containers stay.
   virtual void Stop() = 0;
 };

@@ -36,6 +36,54 @@ constexpr std::array kSteps{
         last_call_at INTEGER NOT NULL
       ) WITHOUT ROWID;
     )sql",
+    // What policy decisions rest on besides the configuration. Times are microseconds since 1970.
+    R"sql(
+      CREATE TABLE trust_levels (
+        name TEXT PRIMARY KEY,
+        level TEXT NOT NULL,
+        sender TEXT NOT NULL,
+        since INTEGER NOT NULL
+      ) WITHOUT ROWID;
+      CREATE TABLE pairing_requests (
+        channel TEXT NOT NULL,
+        account TEXT NOT NULL,
+        sender TEXT NOT NULL,
+        name TEXT NOT NULL,
+        code TEXT NOT NULL,
+        created_at INTEGER NOT NULL,
+        expires_at INTEGER NOT NULL,
+        PRIMARY KEY (channel, account, sender)
+      ) WITHOUT ROWID;
+      CREATE TABLE pairings (
+        channel TEXT NOT NULL,
+        sender TEXT NOT NULL,
+        name TEXT NOT NULL,
+        level TEXT NOT NULL,
+        approved_at INTEGER NOT NULL,
+        PRIMARY KEY (channel, sender)
+      ) WITHOUT ROWID;
+      CREATE TABLE approvals (
+        id TEXT PRIMARY KEY,
+        session TEXT NOT NULL,
+        sender TEXT NOT NULL,
+        level TEXT NOT NULL,
+        tool TEXT NOT NULL,
+        tool_call_id TEXT NOT NULL,
+        rule TEXT NOT NULL,
+        summary TEXT NOT NULL,
+        parameters_sha256 TEXT NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('pending', 'allowed', 'denied', 'used', 'expired')),
+        created_at INTEGER NOT NULL,
+        expires_at INTEGER NOT NULL
+      ) WITHOUT ROWID;
+      CREATE TABLE read_only (
+        scope TEXT NOT NULL CHECK (scope IN ('all', 'level', 'session')),
+        name TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        since INTEGER NOT NULL,
+        PRIMARY KEY (scope, name)
+      ) WITHOUT ROWID;
+    )sql",
 };
 
 absl::StatusOr<int> PresentSchema(sqlite3* db) {
