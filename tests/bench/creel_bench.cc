@@ -190,7 +190,7 @@ void Throughput(Report& report, Supervisor& supervisor, EngineHttp& engine) {
   double guard_ms = 0;
   double all_ms = 0;
   for (int i = 0; i < 5; ++i) {
-    const double guard_before = CpuMs(supervisor.pid(), "frame-guard");
+    const double guard_before = CpuMs(supervisor.pid(), "guard");
     const double all_before = CpuMs(supervisor.pid()) + CpuMs(shim) + CpuMs(getpid());
     grpc::ClientContext context;
     const auto stream = supervisor.gateway().Exec(&context);
@@ -211,7 +211,9 @@ void Throughput(Report& report, Supervisor& supervisor, EngineHttp& engine) {
     });
     Require(bytes == kBytes, "bytes of the stream are missing");
     gbps.Add(kBytes / ms / 1e6);
-    guard_ms += CpuMs(supervisor.pid(), "frame-guard") - guard_before;
+    const double guard_took = CpuMs(supervisor.pid(), "guard") - guard_before;
+    Require(guard_took > 0, "the guard's thread was not found");
+    guard_ms += guard_took;
     all_ms += CpuMs(supervisor.pid()) + CpuMs(shim) + CpuMs(getpid()) - all_before;
   }
   report.Figure("exec_stdout_gbps", gbps.Median(), ">= 0.5",

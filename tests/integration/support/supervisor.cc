@@ -344,7 +344,7 @@ std::string Supervisor::PutProgram(const std::string& session, const std::string
 std::vector<std::string> ContainersOf(const Supervisor& supervisor) {
   // The container's first mount is a folder of this supervisor's.
   std::vector<std::string> ours;
-  const std::string host = Env("CREEL_TEST_ENGINE", "");
+  const std::string& host = supervisor.engine_host();
   for (const std::string& id : Docker(host, {"ps", "-aq", "--no-trunc", "--filter", "label=creel.sandbox"})) {
     const auto mounts = Docker(host, {"inspect", "-f", "{{json .Mounts}}", id});
     if (!mounts.empty() && mounts[0].find(supervisor.dir() + "/") != std::string::npos) {

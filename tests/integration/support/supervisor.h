@@ -53,6 +53,7 @@ class Supervisor {
   [[nodiscard]] const std::string& dir() const { return dir_; }
   [[nodiscard]] std::string run_dir() const { return dir_ + "/run"; }
   [[nodiscard]] std::string state_dir() const { return dir_ + "/state"; }
+  [[nodiscard]] const std::string& engine_host() const { return options_.engine_host; }
   [[nodiscard]] std::string Log() const;
   [[nodiscard]] pid_t pid() const { return process_->pid(); }
 

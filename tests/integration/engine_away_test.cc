@@ -1,0 +1,108 @@
+// The engine itself stops, is killed, or is too old: an engine of the test's own, as the machine's
+// serves others.
+#include <doctest/doctest.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <future>
+#include <string>
+#include <thread>
+
+#include "tests/integration/support/supervisor.h"
+
+namespace creel::testing {
+namespace {
+
+using Steady = std::chrono::steady_clock;
+
+constexpr char kSession[] = "agent:main:whatsapp:group:120363";
+
+// A second engine with everything it keeps in a folder of its own.
+class PrivateEngine {
+ public:
+  PrivateEngine() {
+    std::string pattern = "/run/creel-engine-XXXXXX";
+    REQUIRE(mkdtemp(pattern.data()) != nullptr);
+    dir_ = pattern;
+    Start();
+  }
+  ~PrivateEngine() { RunProgram({kScript, "stop-private", dir_}, "", std::chrono::seconds(60)); }
+  PrivateEngine(const PrivateEngine&) = delete;
+  PrivateEngine& operator=(const PrivateEngine&) = delete;
+
+  void Start() {
+    const Finished started = RunProgram({kScript, "start-private", dir_, "creel-sandbox:latest"},
+                                        "", std::chrono::seconds(170));
+    CAPTURE(started.err);
+    REQUIRE(started.exit_code == 0);
+  }
+  [[nodiscard]] std::string host() const { return "unix://" + dir_ + "/docker.sock"; }
+  [[nodiscard]] pid_t pid() const {
+    pid_t pid = 0;
+    std::ifstream(dir_ + "/dockerd.pid") >> pid;
+    return pid;
+  }
+
+ private:
+  static constexpr char kScript[] = CREEL_TEST_SOURCES "/docker/setup/engine.sh";
+  std::string dir_;
+};
+
+TEST_SUITE("Engine") {
+  TEST_CASE("stopped, every waiting call ends within a second with the cause; back, it serves") {
+    PrivateEngine engine;
+    Supervisor supervisor({.engine_host = engine.host()});
+    REQUIRE(supervisor.Exec(kSession, {"true"}).code() == 0);
+    auto command = std::async(std::launch::async,
+                              [&] { return supervisor.Exec(kSession, {"sleep", "1000"}); });
+    REQUIRE(Eventually([&] { return supervisor.Get(kSession).processes() == 1; }));
+    const auto begin = Steady::now();
+    kill(engine.pid(), SIGTERM);
+    REQUIRE(command.wait_for(std::chrono::seconds(10)) == std::future_status::ready);
+    CHECK(Steady::now() - begin < std::chrono::milliseconds(1300));
+    const Outcome outcome = command.get();
+    const std::string told =
+        outcome.has_exit ? outcome.exit.lost() : outcome.status.error_message();
+    CAPTURE(told);
+    CHECK(outcome.code() == -1);
+    CHECK(told.find("container") != std::string::npos);
+    // While it is away a call is told so, soon.
+    Eventually([&] { return kill(engine.pid(), 0) != 0; }, std::chrono::seconds(30));
+    const auto asked = Steady::now();
+    const Outcome away = supervisor.Exec("agent:main:telegram:dm:7", {"true"});
+    CAPTURE(away.status.error_message());
+    CHECK(away.status.error_code() == grpc::StatusCode::UNAVAILABLE);
+    CHECK(away.status.error_message().find("engine") != std::string::npos);
+    CHECK(Steady::now() - asked < std::chrono::seconds(5));
+
+    engine.Start();
+    CHECK(Eventually(
+        [&] { return supervisor.Exec(kSession, {"echo", "again"}).out == "again\n"; },
+        std::chrono::seconds(30)));
+  }
+
+  TEST_CASE("killed, its containers and their calls go on, and new sessions wait for nothing") {
+    PrivateEngine engine;
+    Supervisor supervisor({.engine_host = engine.host()});
+    REQUIRE(supervisor.Exec(kSession, {"true"}).code() == 0);
+    kill(engine.pid(), SIGKILL);
+    CHECK(supervisor.Exec(kSession, {"echo", "still"}).out == "still\n");
+    const auto asked = Steady::now();
+    const Outcome away = supervisor.Exec("agent:main:telegram:dm:7", {"true"});
+    CAPTURE(away.status.error_message());
+    CHECK(away.status.error_code() == grpc::StatusCode::UNAVAILABLE);
+    CHECK(Steady::now() - asked < std::chrono::seconds(5));
+    // Without live-restore the next engine ends what the killed one left, and sessions are made anew.
+    engine.Start();
+    CHECK(Eventually(
+        [&] { return supervisor.Exec(kSession, {"echo", "again"}).out == "again\n"; },
+        std::chrono::seconds(30)));
+  }
+}
+
+}  // namespace
+}  // namespace creel::testing
