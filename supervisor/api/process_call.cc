@@ -254,7 +254,6 @@ class ProcessCall final : public grpc::ServerBidiReactor<Request, Response>,
     bool more = true;
     while (more) {
       uint64_t offset = 0;
-      Next next = RemoteProcess::Pending{};
       {
         MutexLock lock(mu_);
         if (!running_ || writing_ || final_.has_value()) {
@@ -264,22 +263,25 @@ class ProcessCall final : public grpc::ServerBidiReactor<Request, Response>,
           again_ = true;
           return;
         }
-        if (ahead_.has_value()) {
-          next = *std::move(ahead_);
-          ahead_.reset();
+        if (started_.has_value()) {
+          // Without a buffer hint, though output may follow at once: gRPC holds the headers back
+          // with a hinted first message, does not call it written before they are out, and so waits
+          // for ever unless something else makes it write.
+          *out_.mutable_event()->mutable_started() = *std::move(started_);
+          started_.reset();
+          writing_ = true;
+          this->StartWrite(&out_);
+          return;
         }
         pumping_ = true;
         again_ = false;
         offset = offset_;
       }
-      if (std::holds_alternative<RemoteProcess::Pending>(next)) {
-        next = process_->Read(offset, [weak = this->weak_from_this()] {
-          if (const auto self = weak.lock()) {
-            self->Pump();
-          }
-        });
-      }
-      more = Write(std::move(next));
+      more = Write(process_->Read(offset, [weak = this->weak_from_this()] {
+        if (const auto self = weak.lock()) {
+          self->Pump();
+        }
+      }));
     }
   }
 
@@ -294,20 +296,7 @@ class ProcessCall final : public grpc::ServerBidiReactor<Request, Response>,
       if (final_.has_value()) {
         return false;
       }
-      const bool pending = std::holds_alternative<RemoteProcess::Pending>(next);
-      if (started_.has_value()) {
-        // What follows at once goes out in the same packet.
-        *out_.mutable_event()->mutable_started() = *std::move(started_);
-        started_.reset();
-        if (!pending) {
-          ahead_ = std::move(next);
-        }
-        grpc::WriteOptions options;
-        writing_ = true;
-        this->StartWrite(&out_, pending ? options : options.set_buffer_hint());
-        return false;
-      }
-      if (pending) {
+      if (std::holds_alternative<RemoteProcess::Pending>(next)) {
         return again_;
       }
       if (const auto* failure = std::get_if<absl::Status>(&next)) {
@@ -435,7 +424,6 @@ class ProcessCall final : public grpc::ServerBidiReactor<Request, Response>,
   // Set once; used without the lock by what happens after.
   std::shared_ptr<RemoteProcess> process_;
   std::optional<ProcessInfo> started_ ABSL_GUARDED_BY(mu_);  // to be written first
-  std::optional<Next> ahead_ ABSL_GUARDED_BY(mu_);           // read, and to be written next
   uint64_t offset_ ABSL_GUARDED_BY(mu_) = 0;
   uint64_t next_offset_ ABSL_GUARDED_BY(mu_) = 0;  // once the write under way is done
   bool running_ ABSL_GUARDED_BY(mu_) = false;

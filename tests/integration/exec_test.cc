@@ -44,6 +44,7 @@ TEST_SUITE("Exec") {
     Supervisor supervisor;
     const Outcome outcome =
         supervisor.Shell(kSession, "printf out; printf err >&2; pwd; id -u; exit 7");
+    CAPTURE(outcome.status.error_message());
     REQUIRE(outcome.status.ok());
     CHECK(outcome.code() == 7);
     CHECK(outcome.err == "err");
@@ -107,6 +108,9 @@ TEST_SUITE("Exec") {
                                            terminal.set_rows(33);
                                            terminal.set_columns(101);
                                          });
+    CAPTURE(size.status.error_message());
+    CAPTURE(size.exit.ShortDebugString());
+    CAPTURE(size.out);
     CHECK(size.code() == 0);
     CHECK(size.out.find("33 101") != std::string::npos);
     CHECK(size.out.find("/dev/pts/") != std::string::npos);
