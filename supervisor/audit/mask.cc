@@ -1,0 +1,73 @@
+#include "supervisor/audit/mask.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cctype>
+#include <iterator>
+
+namespace creel {
+namespace {
+
+constexpr size_t kShortest = 6;
+
+// Without the last one to three characters, which depend on what follows in the encoded text.
+std::string Base64Stem(std::string_view data) {
+  constexpr char kDigits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  std::string out;
+  for (size_t i = 0; i + 2 < data.size(); i += 3) {
+    const auto byte = [&](size_t at) { return static_cast<unsigned char>(data[i + at]); };
+    const unsigned bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+    for (const int shift : {18, 12, 6, 0}) {
+      out += kDigits[bits >> shift & 63];
+    }
+  }
+  return out;
+}
+
+std::string UrlEncoded(std::string_view data) {
+  std::string out;
+  for (const char c : data) {
+    if (std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '-' || c == '_' || c == '.' ||
+        c == '~') {
+      out += c;
+    } else {
+      fmt::format_to(std::back_inserter(out), "%{:02X}", static_cast<unsigned char>(c));
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+SecretMask::SecretMask(const std::vector<std::pair<std::string, std::string>>& secrets) {
+  for (const auto& [name, value] : secrets) {
+    if (value.size() < kShortest) {
+      continue;
+    }
+    const std::string instead = fmt::format("[secret {}]", name);
+    patterns_.push_back({value, instead});
+    if (std::string url = UrlEncoded(value); url != value) {
+      patterns_.push_back({std::move(url), instead});
+    }
+    if (std::string base64 = Base64Stem(value); base64.size() >= 8) {
+      patterns_.push_back({std::move(base64), instead});
+    }
+  }
+  std::stable_sort(patterns_.begin(), patterns_.end(), [](const Pattern& a, const Pattern& b) {
+    return a.value.size() > b.value.size();
+  });
+}
+
+std::string SecretMask::Apply(std::string_view text) const {
+  std::string out(text);
+  for (const Pattern& pattern : patterns_) {
+    for (size_t at = out.find(pattern.value); at != std::string::npos;
+         at = out.find(pattern.value, at + pattern.instead.size())) {
+      out.replace(at, pattern.value.size(), pattern.instead);
+    }
+  }
+  return out;
+}
+
+}  // namespace creel

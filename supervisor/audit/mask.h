@@ -1,0 +1,29 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace creel {
+
+// Known secret values, and how they are taken out of text: each, in plain, in base64, or with the
+// escapes of a URL, becomes `[secret NAME]`. Immutable once built.
+class SecretMask {
+ public:
+  SecretMask() = default;
+  // Pairs of name and value. Values shorter than 6 bytes are left out: they are no secrets, and
+  // would take ordinary words away.
+  explicit SecretMask(const std::vector<std::pair<std::string, std::string>>& secrets);
+
+  [[nodiscard]] std::string Apply(std::string_view text) const;
+
+ private:
+  struct Pattern {
+    std::string value;
+    std::string instead;
+  };
+  std::vector<Pattern> patterns_;  // the longest first
+};
+
+}  // namespace creel
