@@ -1,0 +1,218 @@
+#include "supervisor/evidence/tree_capture.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <linux/openat2.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <memory>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+namespace creel {
+namespace {
+
+struct CloseDir {
+  void operator()(DIR* dir) const { ::closedir(dir); }
+};
+using Dir = std::unique_ptr<DIR, CloseDir>;
+
+// The kernel refuses O_NOATIME to those who do not own the file.
+UniqueFd OpenAt(int folder, const char* name, int flags) {
+  UniqueFd fd(::openat(folder, name, flags | O_NOATIME));
+  if (!fd.valid() && errno == EPERM) {
+    fd.reset(::openat(folder, name, flags));
+  }
+  return fd;
+}
+
+std::string Why(int error) { return std::system_category().message(error); }
+
+struct Level {
+  Dir dir;
+  std::string name;
+};
+
+class Walk {
+ public:
+  Walk(const TreeBounds& bounds, BundleWriter& bundle) : bounds_(bounds), bundle_(bundle) {}
+
+  absl::Status Run(UniqueFd folder, const std::string& name) {
+    struct stat info {};
+    if (::fstat(folder.get(), &info) != 0) {
+      return ErrnoStatus(errno, "look at a folder");
+    }
+    device_ = info.st_dev;
+    RETURN_IF_ERROR(bundle_.AddOther(name, info, ""));
+    Enter(std::move(folder), name);
+    while (!levels_.empty()) {
+      errno = 0;
+      const dirent* const entry = ::readdir(levels_.back().dir.get());
+      if (entry == nullptr) {
+        if (errno != 0) {
+          bundle_.LeftOut(fmt::format("{}: the rest cannot be listed", levels_.back().name));
+        }
+        levels_.pop_back();
+        continue;
+      }
+      const std::string_view child = entry->d_name;
+      if (child == "." || child == "..") {
+        continue;
+      }
+      if (++entries_ > bounds_.max_entries) {
+        bundle_.LeftOut(fmt::format(
+            "{}: all that follows, as there are more than {} entries (incident.max_files)", name,
+            bounds_.max_entries));
+        return absl::OkStatus();
+      }
+      if (!bundle_.Open()) {
+        return absl::OkStatus();
+      }
+      RETURN_IF_ERROR(Visit(std::string(child)));
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  void Enter(UniqueFd folder, const std::string& name) {
+    const int fd = folder.release();
+    Dir dir(::fdopendir(fd));
+    if (dir == nullptr) {
+      ::close(fd);
+      bundle_.LeftOut(fmt::format("{}: cannot be listed", name));
+      return;
+    }
+    levels_.push_back({.dir = std::move(dir), .name = name});
+  }
+
+  absl::Status Visit(const std::string& child) {
+    const int parent = ::dirfd(levels_.back().dir.get());
+    const std::string name = levels_.back().name + "/" + child;
+    struct stat info {};
+    if (::fstatat(parent, child.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) {
+      bundle_.LeftOut(fmt::format("{}: {}", name, Why(errno)));
+      return absl::OkStatus();
+    }
+    if (info.st_dev != device_) {
+      bundle_.LeftOut(fmt::format("{}: is on another file system", name));
+      return absl::OkStatus();
+    }
+    switch (info.st_mode & S_IFMT) {
+      case S_IFDIR:
+        return VisitFolder(parent, child, name);
+      case S_IFREG:
+        return VisitFile(parent, child, name);
+      case S_IFLNK: {
+        std::string target(4096, '\0');
+        const ssize_t size = ::readlinkat(parent, child.c_str(), target.data(), target.size());
+        target.resize(size < 0 ? 0 : static_cast<size_t>(size));
+        return bundle_.AddOther(name, info, target);
+      }
+      case S_IFSOCK:
+        bundle_.LeftOut(fmt::format("{}: a socket", name));
+        return absl::OkStatus();
+      default:
+        return bundle_.AddOther(name, info, "");
+    }
+  }
+
+  absl::Status VisitFolder(int parent, const std::string& child, const std::string& name) {
+    UniqueFd fd =
+        OpenAt(parent, child.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    struct stat info {};
+    if (!fd.valid() || ::fstat(fd.get(), &info) != 0) {
+      bundle_.LeftOut(fmt::format("{}: {}", name, Why(errno)));
+      return absl::OkStatus();
+    }
+    RETURN_IF_ERROR(bundle_.AddOther(name, info, ""));
+    if (info.st_dev != device_) {
+      bundle_.LeftOut(fmt::format("{}: what is in it is on another file system", name));
+    } else if (levels_.size() >= bounds_.max_depth) {
+      bundle_.LeftOut(fmt::format("{}: what is in it, as it lies deeper than {} folders",
+                                  name.substr(0, 512), bounds_.max_depth));
+    } else {
+      Enter(std::move(fd), name);
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status VisitFile(int parent, const std::string& child, const std::string& name) {
+    const UniqueFd fd =
+        OpenAt(parent, child.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    struct stat info {};
+    if (!fd.valid() || ::fstat(fd.get(), &info) != 0) {
+      bundle_.LeftOut(fmt::format("{}: {}", name,
+                                  errno == EAGAIN ? "a process holds a lease on it" : Why(errno)));
+      return absl::OkStatus();
+    }
+    // It may have been swapped since it was looked at.
+    if (!S_ISREG(info.st_mode) || info.st_dev != device_) {
+      bundle_.LeftOut(fmt::format("{}: is no file any more", name));
+      return absl::OkStatus();
+    }
+    return bundle_.AddFile(name, info, fd.get());
+  }
+
+  const TreeBounds& bounds_;
+  BundleWriter& bundle_;
+  dev_t device_ = 0;
+  uint64_t entries_ = 0;
+  std::vector<Level> levels_;
+};
+
+}  // namespace
+
+absl::StatusOr<UniqueFd> OpenInProcess(int pid, const std::string& container,
+                                       const std::string& path) {
+  const std::string proc = fmt::format("/proc/{}", pid);
+  // One open folder of /proc stands for one process: it goes stale when that ends.
+  const UniqueFd process(::open(proc.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!process.valid()) {
+    return ErrnoStatus(errno, fmt::format("open '{}'", proc));
+  }
+  const UniqueFd root(::openat(process.get(), "root", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!root.valid()) {
+    return ErrnoStatus(errno, fmt::format("open '{}/root'", proc));
+  }
+  if (!container.empty()) {
+    std::string groups(16384, '\0');
+    const UniqueFd file(::openat(process.get(), "cgroup", O_RDONLY | O_CLOEXEC));
+    const ssize_t got = file.valid() ? ::read(file.get(), groups.data(), groups.size()) : -1;
+    groups.resize(got < 0 ? 0 : static_cast<size_t>(got));
+    if (groups.find(container) == std::string::npos) {
+      return absl::NotFoundError(fmt::format("process {} is not container '{}'", pid, container));
+    }
+  }
+  const std::string inside = path.substr(std::min(path.find_first_not_of('/'), path.size()));
+  open_how how{};
+  how.flags = O_RDONLY | O_DIRECTORY | O_NONBLOCK | O_CLOEXEC;
+  how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS;
+  UniqueFd fd(static_cast<int>(::syscall(
+      SYS_openat2, root.get(), inside.empty() ? "." : inside.c_str(), &how, sizeof(how))));
+  if (!fd.valid()) {
+    return ErrnoStatus(errno, fmt::format("open '{}' in the container", path));
+  }
+  return fd;
+}
+
+absl::StatusOr<UniqueFd> OpenFolder(const std::string& path) {
+  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+  if (!fd.valid()) {
+    return ErrnoStatus(errno, fmt::format("open the folder '{}'", path));
+  }
+  return fd;
+}
+
+absl::Status CaptureTree(UniqueFd folder, const std::string& name, const TreeBounds& bounds,
+                         BundleWriter& bundle) {
+  return Walk(bounds, bundle).Run(std::move(folder), name);
+}
+
+}  // namespace creel
