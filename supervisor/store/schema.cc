@@ -84,6 +84,19 @@ constexpr std::array kSteps{
         PRIMARY KEY (scope, name)
       ) WITHOUT ROWID;
     )sql",
+    // Incidents, and the newest record as it was known here.
+    R"sql(
+      CREATE TABLE incidents (
+        id TEXT PRIMARY KEY,
+        state TEXT NOT NULL,
+        body TEXT NOT NULL
+      ) WITHOUT ROWID;
+      CREATE TABLE record_head (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        seq INTEGER NOT NULL,
+        hash TEXT NOT NULL
+      );
+    )sql",
 };
 
 absl::StatusOr<int> PresentSchema(sqlite3* db) {

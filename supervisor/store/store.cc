@@ -267,6 +267,51 @@ class SqliteStore final : public Store {
     return touch_.Run();
   }
 
+  absl::Status PutIncident(const IncidentRow& row) override {
+    MutexLock hold(mu_);
+    ASSIGN_OR_RETURN(
+        SqliteStatement put,
+        SqliteStatement::Prepare(db_.get(), "INSERT OR REPLACE INTO incidents VALUES (?, ?, ?)"));
+    put.BindText(1, row.id);
+    put.BindText(2, row.state);
+    put.BindText(3, row.body);
+    return put.Run();
+  }
+
+  absl::StatusOr<std::vector<IncidentRow>> ListIncidents() override {
+    MutexLock hold(mu_);
+    ASSIGN_OR_RETURN(
+        SqliteStatement list,
+        SqliteStatement::Prepare(db_.get(), "SELECT id, state, body FROM incidents ORDER BY id"));
+    std::vector<IncidentRow> rows;
+    while (true) {
+      ASSIGN_OR_RETURN(const bool row, list.Step());
+      if (!row) {
+        return rows;
+      }
+      rows.push_back({.id = list.Text(0), .state = list.Text(1), .body = list.Text(2)});
+    }
+  }
+
+  absl::Status PutRecordHead(uint64_t seq, const std::string& hash) override {
+    MutexLock hold(mu_);
+    ASSIGN_OR_RETURN(
+        SqliteStatement put,
+        SqliteStatement::Prepare(db_.get(), "INSERT OR REPLACE INTO record_head VALUES (1, ?, ?)"));
+    put.BindNumber(1, static_cast<int64_t>(seq));
+    put.BindText(2, hash);
+    return put.Run();
+  }
+
+  absl::StatusOr<std::pair<uint64_t, std::string>> GetRecordHead() override {
+    MutexLock hold(mu_);
+    ASSIGN_OR_RETURN(SqliteStatement get,
+                     SqliteStatement::Prepare(db_.get(), "SELECT seq, hash FROM record_head"));
+    ASSIGN_OR_RETURN(const bool row, get.Step());
+    return row ? std::pair(static_cast<uint64_t>(get.Number(0)), get.Text(1))
+               : std::pair(uint64_t{0}, std::string());
+  }
+
  private:
   [[nodiscard]] SessionRecord ReadRowLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     SessionRecord record;

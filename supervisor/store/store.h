@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "supervisor/base/status.h"
@@ -56,6 +57,20 @@ class Store {
   virtual absl::StatusOr<std::vector<SessionRecord>> List() = 0;
   virtual absl::Status Touch(const std::string& sandbox_id,
                              std::chrono::system_clock::time_point last_call_at) = 0;
+
+  // Incidents: by id, with their state in plain and the rest as the incident room writes it.
+  struct IncidentRow {
+    std::string id;
+    std::string state;
+    std::string body;
+  };
+  virtual absl::Status PutIncident(const IncidentRow& row) = 0;
+  // In the order of their ids.
+  virtual absl::StatusOr<std::vector<IncidentRow>> ListIncidents() = 0;
+
+  // The newest record of the audit log that was known to be on the disk; seq 0: none was.
+  virtual absl::Status PutRecordHead(uint64_t seq, const std::string& hash) = 0;
+  virtual absl::StatusOr<std::pair<uint64_t, std::string>> GetRecordHead() = 0;
 };
 
 }  // namespace creel

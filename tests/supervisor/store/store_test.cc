@@ -297,6 +297,26 @@ TEST_SUITE("Store") {
     CHECK(text == "mine");
   }
 
+  TEST_CASE("incidents and the head of the record are there after a restart") {
+    const TempFolder folder;
+    {
+      const std::unique_ptr<Store> store = MustOpen(folder.path());
+      CHECK(store->GetRecordHead()->first == 0);
+      REQUIRE(store->PutRecordHead(41, "old").ok());
+      REQUIRE(store->PutRecordHead(42, "ab12").ok());
+      REQUIRE(store->PutIncident({.id = "1", .state = "open", .body = "{}"}).ok());
+      REQUIRE(store->PutIncident({.id = "1", .state = "thawed", .body = "{\"a\":1}"}).ok());
+      REQUIRE(store->PutIncident({.id = "2", .state = "open", .body = "{}"}).ok());
+    }
+    const std::unique_ptr<Store> store = MustOpen(folder.path());
+    CHECK(*store->GetRecordHead() == std::pair(uint64_t{42}, std::string("ab12")));
+    const auto rows = store->ListIncidents();
+    REQUIRE(rows.ok());
+    REQUIRE(rows->size() == 2);
+    CHECK((*rows)[0].state == "thawed");
+    CHECK((*rows)[0].body == "{\"a\":1}");
+  }
+
   TEST_CASE("threads use it at once") {
     const TempFolder folder;
     const std::unique_ptr<Store> store = MustOpen(folder.path());
