@@ -14,11 +14,11 @@ OWN_DIR=/run/creel-setup
 OWN_PID=$OWN_DIR/dockerd.pid
 OWN_LOG=$OWN_DIR/dockerd.log
 
-# True if the pid in this file is a dockerd.
+# True if the pid in this file is a dockerd, and not one that nobody has reaped yet.
 runs() {
   local pid
   pid=$(as_root cat "$1" 2>/dev/null) || return 1
-  [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = dockerd ]
+  case "$(as_root readlink "/proc/$pid/exe" 2>/dev/null)" in */dockerd*) ;; *) return 1 ;; esac
 }
 
 wait_for_engine() {  # LOG
@@ -55,6 +55,7 @@ start() {
   command -v dockerd >/dev/null || die "no engine answers, and there is no dockerd to start"
   say "starting dockerd (its log: $OWN_LOG)"
   as_root mkdir -p "$OWN_DIR"
+  as_root rm -f "$OWN_PID"
   local flags
   mapfile -t flags < <(runtime_flags)
   # shellcheck disable=SC2016  # expanded by that shell
@@ -109,10 +110,12 @@ start_private() {
   local flags
   mapfile -t flags < <(runtime_flags)
   if ! runs "$dir/dockerd.pid"; then
+    # A killed one leaves it, and while nobody has reaped that, the next does not start.
+    rm -f "$dir/dockerd.pid"
     # Its own namespaces, in case the machine's containerd is shared.
     setsid dockerd --host "$host" --data-root "$dir/data" --exec-root "$dir/exec" \
       --pidfile "$dir/dockerd.pid" --bridge none --iptables=false --ip6tables=false \
-      --containerd-namespace "creel-$$" --containerd-plugins-namespace "creel-plugins-$$" \
+      --containerd-namespace "${dir##*/}" --containerd-plugins-namespace "${dir##*/}-plugins" \
       "${flags[@]}" </dev/null >"$dir/dockerd.log" 2>&1 &
     (
       export DOCKER_HOST=$host
@@ -136,6 +139,8 @@ stop_private() {
   # Nothing but what start_private made is ever removed.
   [ -e "$dir/dockerd.log" ] || die "$dir holds no engine of ours"
   end_daemon "$dir/dockerd.pid"
+  # A killed engine leaves these behind.
+  pkill -KILL -f -- "-address $dir/exec/" || true
   # What a killed container left mounted.
   awk -v dir="$dir/" 'index($2, dir) == 1 {print $2}' /proc/self/mounts | sort -r |
     while read -r mount; do umount -l "$mount" || true; done
