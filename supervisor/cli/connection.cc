@@ -10,9 +10,9 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include "supervisor/base/escape.h"
-#include "supervisor/base/unique_fd.h"
 
 namespace creel::cli {
 namespace {
@@ -24,7 +24,7 @@ std::string Env(const char* name, const std::string& otherwise) {
 
 // A channel on a socket that is connected already: no resolver, no balancer, and the kernel's own
 // answer when nobody is there.
-absl::StatusOr<std::shared_ptr<grpc::Channel>> Connect(const std::string& path, const char* option) {
+absl::StatusOr<GatewayLink> Connect(const std::string& path, const char* option) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (path.size() >= sizeof(address.sun_path)) {
@@ -57,7 +57,10 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> Connect(const std::string& path, 
   arguments.SetMaxReceiveMessageSize(8 << 20);
   arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 4 << 20);
   arguments.SetInt(GRPC_ARG_HTTP2_MAX_FRAME_SIZE, (1 << 20) - 1);
-  return grpc::CreateCustomInsecureChannelFromFd("creel", fd.release(), arguments);
+  UniqueFd peer(fcntl(fd.get(), F_DUPFD_CLOEXEC, 0));
+  return GatewayLink{
+      .channel = grpc::CreateCustomInsecureChannelFromFd("creel", fd.release(), arguments),
+      .socket = std::move(peer)};
 }
 
 }  // namespace
@@ -68,15 +71,20 @@ Globals DefaultGlobals() {
           .operator_socket = Env("CREEL_OPERATOR_SOCKET", run_dir + "/operator.sock")};
 }
 
+absl::StatusOr<GatewayLink> LinkToGateway(const Globals& globals) {
+  return Connect(globals.socket, "--socket");
+}
+
 absl::StatusOr<std::unique_ptr<gateway::v1::Gateway::Stub>> ConnectGateway(const Globals& globals) {
-  ASSIGN_OR_RETURN(const auto channel, Connect(globals.socket, "--socket"));
-  return gateway::v1::Gateway::NewStub(channel);
+  ASSIGN_OR_RETURN(const GatewayLink link, LinkToGateway(globals));
+  return gateway::v1::Gateway::NewStub(link.channel);
 }
 
 absl::StatusOr<std::unique_ptr<operator_::v1::Operator::Stub>> ConnectOperator(
     const Globals& globals) {
-  ASSIGN_OR_RETURN(const auto channel, Connect(globals.operator_socket, "--operator-socket"));
-  return operator_::v1::Operator::NewStub(channel);
+  ASSIGN_OR_RETURN(const GatewayLink link,
+                   Connect(globals.operator_socket, "--operator-socket"));
+  return operator_::v1::Operator::NewStub(link.channel);
 }
 
 }  // namespace creel::cli

@@ -6,6 +6,7 @@
 #include "creel/gateway/v1/gateway.grpc.pb.h"
 #include "creel/operator/v1/operator.grpc.pb.h"
 #include "supervisor/base/status.h"
+#include "supervisor/base/unique_fd.h"
 
 namespace creel::cli {
 
@@ -22,6 +23,14 @@ Globals DefaultGlobals();
 
 // kUnavailable: nobody listens there; kPermissionDenied: we may not; the message says what to do.
 absl::StatusOr<std::unique_ptr<gateway::v1::Gateway::Stub>> ConnectGateway(const Globals& globals);
+// The connection itself, for those who stay longer than the supervisor may. A channel on a
+// connected socket neither connects again nor tells that the peer is gone; `socket` does (POLLHUP).
+// It is not to be read.
+struct GatewayLink {
+  std::shared_ptr<grpc::Channel> channel;
+  UniqueFd socket;
+};
+absl::StatusOr<GatewayLink> LinkToGateway(const Globals& globals);
 absl::StatusOr<std::unique_ptr<operator_::v1::Operator::Stub>> ConnectOperator(
     const Globals& globals);
 

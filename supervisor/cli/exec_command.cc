@@ -1,5 +1,6 @@
 #include "supervisor/cli/exec_command.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
 #include <signal.h>
@@ -10,8 +11,8 @@
 #include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <cstdio>
 #include <cstdlib>
-#include <fstream>
 #include <iterator>
 #include <memory>
 #include <mutex>
@@ -48,8 +49,17 @@ absl::Status AddVariable(const std::string& text, shim::v1::CommandSpec& spec) {
   return absl::OkStatus();
 }
 
-absl::Status AddVariables(std::istream& lines, const std::string& from,
+absl::Status AddVariables(const std::string& text, const std::string& from,
                           shim::v1::CommandSpec& spec) {
+  std::istringstream lines(text);
+  if (text.find('\0') != std::string::npos) {
+    for (std::string variable; std::getline(lines, variable, '\0');) {
+      if (absl::Status status = AddVariable(variable, spec); !status.ok()) {
+        return Annotate(status, from);
+      }
+    }
+    return absl::OkStatus();
+  }
   int number = 0;
   for (std::string line; std::getline(lines, line);) {
     ++number;
@@ -94,11 +104,27 @@ absl::Status SetTimeout(const std::string& text, shim::v1::CommandSpec& spec) {
   return absl::OkStatus();
 }
 
+// "24x80": rows and columns.
+absl::Status SetTerminal(const std::string& text, shim::v1::CommandSpec& spec) {
+  unsigned rows = 0;
+  unsigned columns = 0;
+  char rest = 0;
+  if (std::sscanf(text.c_str(), "%ux%u%c", &rows, &columns, &rest) != 2 || rows == 0 ||
+      columns == 0 || rows > 10000 || columns > 10000) {
+    return absl::InvalidArgumentError(
+        fmt::format("'{}' is no size of a terminal; write ROWSxCOLUMNS, such as 24x80", text));
+  }
+  spec.mutable_terminal()->set_rows(rows);
+  spec.mutable_terminal()->set_columns(columns);
+  return absl::OkStatus();
+}
+
 absl::StatusOr<gateway::v1::ExecRequest> MakeRequest(const ExecOptions& options) {
   gateway::v1::ExecRequest request;
   gateway::v1::ExecStart& start = *request.mutable_start();
   start.mutable_context()->set_session(options.session);
   start.mutable_context()->set_sender(options.sender);
+  start.set_process_id(options.process_id);
   shim::v1::CommandSpec& spec = *start.mutable_spec();
   for (const std::string& word : options.command) {
     spec.add_argv(word);
@@ -113,19 +139,23 @@ absl::StatusOr<gateway::v1::ExecRequest> MakeRequest(const ExecOptions& options)
       (*spec.mutable_env())["TERM"] = term;
     }
   }
+  if (!options.pty.empty()) {
+    RETURN_IF_ERROR(SetTerminal(options.pty, spec));
+    (*spec.mutable_env())["TERM"] = "xterm";
+  }
   if (!options.timeout.empty()) {
     RETURN_IF_ERROR(SetTimeout(options.timeout, spec));
   }
   if (!options.env_file.empty()) {
-    std::ifstream file(options.env_file);
-    if (!file) {
+    const UniqueFd file(open(options.env_file.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!file.valid()) {
       return absl::NotFoundError(fmt::format("cannot read the file '{}'", options.env_file));
     }
-    RETURN_IF_ERROR(AddVariables(file, options.env_file, spec));
+    RETURN_IF_ERROR(AddVariables(ReadAll(file.get()), options.env_file, spec));
   }
   if (options.env_fd >= 0) {
-    std::istringstream lines(ReadAll(options.env_fd));
-    RETURN_IF_ERROR(AddVariables(lines, fmt::format("descriptor {}", options.env_fd), spec));
+    RETURN_IF_ERROR(
+        AddVariables(ReadAll(options.env_fd), fmt::format("descriptor {}", options.env_fd), spec));
   }
   for (const std::string& variable : options.env) {
     RETURN_IF_ERROR(AddVariable(variable, spec));

@@ -12,9 +12,13 @@ struct ExecOptions {
   std::string sender;
   std::string cwd;
   std::vector<std::string> env;  // NAME=VALUE, or NAME: the value of our own environment
-  std::string env_file;          // a line NAME=VALUE each; `#` starts a comment
-  int env_fd = -1;               // the same from a descriptor
-  std::string timeout;           // "30s"; empty: none
+  // A line NAME=VALUE each, where `#` starts a comment; or, if it holds a NUL byte, NAME=VALUE and
+  // NUL each, for values of several lines.
+  std::string env_file;
+  int env_fd = -1;         // the same from a descriptor
+  std::string process_id;  // empty: the supervisor makes one
+  std::string pty;         // "ROWSxCOLUMNS": a terminal for the command where we have none
+  std::string timeout;     // "30s"; empty: none
   bool interactive = false;
   bool terminal = false;
   std::vector<std::string> command;

@@ -10,6 +10,7 @@
 #include "supervisor/cli/connection.h"
 #include "supervisor/cli/copy_command.h"
 #include "supervisor/cli/exec_command.h"
+#include "supervisor/cli/mcp/server.h"
 #include "supervisor/cli/output.h"
 #include "supervisor/cli/session_commands.h"
 
@@ -44,9 +45,12 @@ int Main(int argc, char** argv) {
   exec_command->add_option("-w,--workdir", exec.cwd, "Where to run it");
   exec_command->add_option("-e,--env", exec.env, "NAME=VALUE, or NAME to pass on your own")
       ->allow_extra_args(false);
-  exec_command->add_option("--env-file", exec.env_file, "A file of NAME=VALUE lines");
+  exec_command->add_option("--env-file", exec.env_file,
+                           "A file of NAME=VALUE lines, or of NUL-ended NAME=VALUE");
   exec_command->add_option("--env-fd", exec.env_fd, "The same from an open descriptor");
   exec_command->add_option("--timeout", exec.timeout, "Stop it after this long, such as 30s");
+  exec_command->add_option("--process-id", exec.process_id, "The name it has among its session's");
+  exec_command->add_option("--pty", exec.pty, "ROWSxCOLUMNS: a terminal, though we have none");
   exec_command->add_flag("-i,--interactive", exec.interactive, "Pass on stdin");
   exec_command->add_flag("-t,--tty", exec.terminal, "Give it a terminal");
   exec_command->footer("The command follows --: creel exec SESSION -- COMMAND...");
@@ -65,6 +69,13 @@ int Main(int argc, char** argv) {
   copy_command->add_option("--max-size", copy.max_bytes, "Bytes that a copy to the host may have")
       ->transform(CLI::AsSizeValue(/*kb_is_1000=*/false));
   copy_command->callback([&] { code = Copy(globals, copy); });
+
+  mcp::ServerOptions served;
+  CLI::App* const mcp_command =
+      app.add_subcommand("mcp", "Serve a session's tools on stdin and stdout, for an MCP client");
+  mcp_command->add_option("--session", served.session, "The session key")->required();
+  mcp_command->add_option("--sender", served.sender, "Who asks, channel:id");
+  mcp_command->callback([&] { code = mcp::Serve(globals, served); });
 
   bool usage = false;
   CLI::App* const list = app.add_subcommand("ps", "List open sessions");

@@ -316,4 +316,28 @@ TEST_SUITE("creel exec") {
     std::sort(times.begin(), times.end());
     MESSAGE("creel exec K -- true, median ms: " << times[times.size() / 2]);
   }
+
+  TEST_CASE("a process can be named, and its variables may have several lines") {
+    DoorsHouse house;
+    const std::string file = house.folder.path() + "/env";
+    std::ofstream(file) << std::string("A=one\ntwo\0# B=no comment\0C=3\0", 31);
+    const CommandResult named = Exec(house, {"env"}, {"--process-id", "p-1", "--env-file", file});
+    CHECK(named.code == 0);
+    CHECK(named.out.find("A=one\ntwo\n") != std::string::npos);
+    CHECK(named.out.find("# B=no comment\n") != std::string::npos);
+    CHECK(named.out.find("C=3\n") != std::string::npos);
+    CHECK(Exec(house, {"true"}, {"--process-id", "no/name"}).code == 125);
+  }
+
+  TEST_CASE("--pty gives a command a terminal where we have none") {
+    DoorsHouse house;
+    const CommandResult size =
+        Exec(house, {"sh", "-c", "stty size; test -t 0 && echo yes"}, {"--pty", "33x101"});
+    CHECK(size.out.find("33 101") != std::string::npos);
+    CHECK(size.out.find("yes") != std::string::npos);
+    for (const char* wrong : {"33", "0x9", "axb", "3x4x5"}) {
+      CAPTURE(wrong);
+      CHECK(Exec(house, {"true"}, {"--pty", wrong}).code == 125);
+    }
+  }
 }
