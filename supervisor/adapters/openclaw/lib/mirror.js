@@ -1,0 +1,110 @@
+// Copies what the gateway lays into its own folder for a session (bootstrap files, inbound media,
+// skills) into a workspace of Creel's own, where the tools find it under the same names. One way
+// only: nothing that a tool wrote ever comes back to the host by itself.
+
+import fs from "node:fs/promises";
+import path from "node:path";
+import { constants } from "node:fs";
+import { isCode } from "./errors.js";
+
+const MAX_FILES = 5000;
+const MAX_FILE_BYTES = 64 << 20;
+const MAX_TOTAL_BYTES = 256 << 20;
+const AT_ONCE = 8;
+const PIECE = 1 << 20;
+
+// What has been copied into which sandbox: sandbox id -> container path -> "mtime:size".
+const copied = new Map();
+
+async function* filesBelow(dir, budget) {
+  let entries;
+  try {
+    entries = await fs.readdir(dir, { withFileTypes: true });
+  } catch (error) {
+    if (error.code === "ENOENT" || error.code === "ENOTDIR") return;
+    throw error;
+  }
+  for (const entry of entries) {
+    const name = path.join(dir, entry.name);
+    // A link may lead anywhere on the host; it is not followed.
+    if (entry.isDirectory()) yield* filesBelow(name, budget);
+    else if (entry.isFile()) {
+      if (--budget.files < 0) return;
+      yield name;
+    }
+  }
+}
+
+async function readWhole(file, budget) {
+  const handle = await fs.open(file, constants.O_RDONLY | constants.O_NOFOLLOW);
+  try {
+    const stat = await handle.stat();
+    if (!stat.isFile() || stat.size > MAX_FILE_BYTES || stat.size > budget.bytes) return undefined;
+    budget.bytes -= stat.size;
+    return { data: await handle.readFile(), mode: stat.mode & 0o777 };
+  } finally {
+    await handle.close();
+  }
+}
+
+// `trees`: {hostDir, containerDir, keep}; with `keep` the gateway's version replaces what is there,
+// without it a file that is there stays. Returns how many files were copied, and what was left out.
+export async function mirror({ client, context, sandboxId, trees }) {
+  let done = copied.get(sandboxId);
+  if (!done) {
+    done = new Map();
+    copied.set(sandboxId, done);
+  }
+  const budget = { files: MAX_FILES, bytes: MAX_TOTAL_BYTES };
+  const skipped = [];
+  let count = 0;
+
+  const copyOne = async ({ hostDir, containerDir, keep }, file) => {
+    const stat = await fs.lstat(file);
+    const target = path.posix.join(containerDir, path.relative(hostDir, file));
+    const version = `${stat.mtimeMs}:${stat.size}`;
+    if (done.get(target) === version || (!keep && done.has(target))) return;
+    const content = await readWhole(file, budget);
+    if (content === undefined) {
+      skipped.push(file);
+      return;
+    }
+    const args = {
+      path: Buffer.from(target),
+      make_parents: true,
+      exclusive: !keep,
+      mode: content.mode & 0o111 ? 0o755 : 0o644,
+    };
+    const messages = [{ start: { context: context(), args } }];
+    for (let at = 0; at < content.data.length; at += PIECE) {
+      messages.push({ data: content.data.subarray(at, at + PIECE) });
+    }
+    try {
+      await client.clientStream("WriteFile", messages);
+      count += 1;
+    } catch (error) {
+      if (keep || !isCode(error, "ALREADY_EXISTS")) throw error;
+    }
+    done.set(target, version);
+  };
+
+  for (const tree of trees) {
+    const running = new Set();
+    for await (const file of filesBelow(tree.hostDir, budget)) {
+      if (tree.except?.some((each) => file.startsWith(`${each}${path.sep}`))) continue;
+      const one = copyOne(tree, file).finally(() => running.delete(one));
+      running.add(one);
+      if (running.size >= AT_ONCE) await Promise.race(running);
+    }
+    await Promise.all(running);
+  }
+  if (budget.files < 0) skipped.push(`all after the first ${MAX_FILES} files`);
+  return { count, skipped };
+}
+
+// A sandbox that is gone needs no memory.
+export function forgetAllBut(sandboxIds) {
+  for (const id of copied.keys()) {
+    if (!sandboxIds.has(id)) copied.delete(id);
+  }
+}

@@ -1,0 +1,234 @@
+// The gates on tools, replies and messages, against a supervisor that says what the test wants.
+
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { FakeClient, load, quiet } from "./support.mjs";
+
+const { CreelError } = await load("errors.js");
+const { createToolGate } = await load("tool_gate.js");
+const { createReplyGate } = await load("reply_gate.js");
+const { createAdmission } = await load("admission.js");
+const { createHandshake } = await load("handshake.js");
+const { shared } = await load("shared.js");
+
+const AWAY = new CreelError("creel: nobody listens", 14);
+const ready = async () => {};
+const MAIN = "agent:main:main";
+const GROUP = "agent:main:telegram:group:-1";
+const owner = { channel: "telegram", senderId: "1", senderIsOwner: true };
+const stranger = { channel: "telegram", senderId: "666", senderIsOwner: false };
+
+function toolGate(answer, { sandboxed = (session) => session !== MAIN } = {}) {
+  const client = new FakeClient({ Authorize: answer });
+  return { client, gate: createToolGate({ client, ready, state: shared(), sandboxed, log: quiet }) };
+}
+const allow = { verdict: "VERDICT_ALLOW", level: "friend", required_place: "PLACE_UNSPECIFIED" };
+
+describe("tool gate", () => {
+  test("a call is judged with its sender, its parameters and its place", async () => {
+    const { client, gate } = toolGate(allow);
+    assert.equal(await gate({ toolName: "exec", params: { command: "ls" }, toolCallId: "c1" }, { sessionKey: GROUP, requester: stranger }), undefined);
+    const { request } = client.asked[0];
+    assert.equal(request.session, GROUP);
+    assert.deepEqual(request.sender, { channel: "telegram", id: "666", account: "", is_owner_claim: false });
+    assert.equal(request.parameters, '{"command":"ls"}');
+    assert.equal(request.place, "PLACE_SANDBOX");
+    assert.equal(request.tool_call_id, "c1");
+    assert.equal(shared().senderOf(GROUP), "telegram:666");
+  });
+
+  test("what the gateway runs itself, or is asked to run on the host, is judged as on the host", async () => {
+    const { client, gate } = toolGate(allow);
+    for (const event of [
+      { toolName: "message", params: {} },
+      { toolName: "exec", params: { command: "ls", host: "gateway" } },
+      { toolName: "exec", params: { command: "ls", elevated: true } },
+    ]) {
+      await gate(event, { sessionKey: GROUP, requester: stranger });
+      assert.equal(client.asked.at(-1).request.place, "PLACE_HOST", JSON.stringify(event));
+    }
+  });
+
+  test("a refusal blocks with its reason, and an answer without a verdict is one", async () => {
+    for (const answer of [
+      { verdict: "VERDICT_DENY", reason: "not for strangers" },
+      { verdict: "VERDICT_UNSPECIFIED", reason: "not for strangers" },
+    ]) {
+      const { gate } = toolGate(answer);
+      assert.deepEqual(await gate({ toolName: "exec", params: {} }, { sessionKey: GROUP, requester: stranger }), {
+        block: true,
+        blockReason: "not for strangers",
+      });
+    }
+  });
+
+  test("a call that must run in a sandbox does not run on the host", async () => {
+    const { gate } = toolGate({ ...allow, required_place: "PLACE_SANDBOX", rule: "placement.stranger" });
+    const verdict = await gate({ toolName: "exec", params: {} }, { sessionKey: MAIN, requester: stranger });
+    assert.equal(verdict.block, true);
+    assert.match(verdict.blockReason, /sandbox.*placement\.stranger/);
+  });
+
+  test("an ask is a block that names the approval, and the same call carries it again", async () => {
+    let answer = { verdict: "VERDICT_ASK", reason: "Somebody must look.", approval_id: "a-7" };
+    const { client, gate } = toolGate(() => answer);
+    const event = { toolName: "exec", params: { command: "deploy" } };
+    const first = await gate(event, { sessionKey: GROUP, requester: owner });
+    assert.match(first.blockReason, /creel approvals allow a-7/);
+    answer = allow;
+    assert.equal(await gate(event, { sessionKey: GROUP, requester: owner }), undefined);
+    assert.equal(client.asked[1].request.approval_id, "a-7");
+    await gate(event, { sessionKey: GROUP, requester: owner });
+    assert.equal(client.asked[2].request.approval_id, "");
+    await gate({ toolName: "exec", params: { command: "other" } }, { sessionKey: GROUP, requester: owner });
+    assert.equal(client.asked[3].request.approval_id, "");
+  });
+
+  test("without the supervisor only the owner goes on, and only in the main session", async () => {
+    const { gate } = toolGate(AWAY);
+    const event = { toolName: "exec", params: {} };
+    assert.equal(await gate(event, { sessionKey: MAIN }), undefined);
+    assert.equal(await gate(event, { sessionKey: MAIN, requester: owner }), undefined);
+    for (const context of [
+      { sessionKey: MAIN, requester: stranger },
+      { sessionKey: MAIN, requester: { channel: "telegram" } },
+      { sessionKey: GROUP, requester: owner },
+      { sessionKey: GROUP },
+      {},
+    ]) {
+      const verdict = await gate(event, context);
+      assert.equal(verdict?.block, true, JSON.stringify(context));
+    }
+  });
+
+  test("an error other than its absence stops everybody", async () => {
+    const { gate } = toolGate(new CreelError("broken", 13));
+    assert.equal((await gate({ toolName: "exec", params: {} }, { sessionKey: MAIN }))?.block, true);
+  });
+
+  test("parameters that are too large to be judged are refused unasked", async () => {
+    const { client, gate } = toolGate(allow);
+    const verdict = await gate({ toolName: "write", params: { content: "x".repeat(300_000) } }, { sessionKey: GROUP });
+    assert.equal(verdict.block, true);
+    assert.equal(client.asked.length, 0);
+  });
+});
+
+describe("reply gate", () => {
+  const replies = (answer) => {
+    const client = new FakeClient({ CheckReply: answer });
+    return { client, gate: createReplyGate({ client, ready, state: shared(), log: quiet }) };
+  };
+  const context = { channelId: "telegram", conversationId: "telegram:5", senderId: "5" };
+  const event = (payload) => ({ payload, kind: "final", channel: "telegram", sessionKey: "agent:main:telegram:direct:5" });
+  const masked = ({ text }) =>
+    text.includes("/home/") ? { verdict: "REPLY_VERDICT_REDACT", text: text.replace(/\/home\/\S+/g, "[path]") } : { verdict: "REPLY_VERDICT_ALLOW", text };
+
+  test("every text that people would see is masked, what names things is left alone", async () => {
+    const { gate } = replies(masked);
+    const { payload } = await gate.payload(
+      event({
+        text: "see /home/peter/x",
+        mediaUrl: "/home/gw/media/a.png",
+        presentation: { blocks: [{ type: "text", text: "or /home/peter/y" }] },
+      }),
+      context,
+    );
+    assert.equal(payload.text, "see [path]");
+    assert.equal(payload.presentation.blocks[0].text, "or [path]");
+    assert.equal(payload.mediaUrl, "/home/gw/media/a.png");
+  });
+
+  test("a reply that is allowed is not touched", async () => {
+    const { client, gate } = replies(masked);
+    assert.equal(await gate.payload(event({ text: "hello" }), context), undefined);
+    assert.deepEqual(client.asked[0].request.recipients, [{ channel: "telegram", id: "5" }]);
+    assert.equal(client.asked[0].request.kind, "REPLY_KIND_ANSWER");
+  });
+
+  test("a denied reply, a broken supervisor and an unknown verdict send nothing", async () => {
+    for (const answer of [{ verdict: "REPLY_VERDICT_DENY" }, { verdict: "REPLY_VERDICT_UNSPECIFIED", text: "x" }, AWAY, new Error("bug")]) {
+      const { gate } = replies(answer);
+      assert.equal((await gate.payload(event({ text: "hello" }), context)).cancel, true);
+      assert.equal((await gate.message({ to: "telegram:5", content: "hello" }, context)).cancel, true);
+    }
+  });
+
+  test("without the supervisor the owner's main session answers the owner, and nobody else", async () => {
+    shared().setLevel("telegram:1", "owner");
+    const { gate } = replies(AWAY);
+    const say = (conversationId) =>
+      gate.payload({ payload: { text: "hi" }, channel: "telegram", sessionKey: MAIN }, { channelId: "telegram", conversationId });
+    assert.equal(await say("telegram:1"), undefined);
+    assert.equal((await say("telegram:5")).cancel, true);
+    assert.equal((await say("telegram:-100")).cancel, true);
+  });
+
+  test("a message's text is judged with its readers, in a group as for strangers", async () => {
+    const { client, gate } = replies(masked);
+    assert.deepEqual(await gate.message({ to: "telegram:-100", content: "ls /home/peter" }, { channelId: "telegram" }), { content: "ls [path]" });
+    assert.equal(client.asked[0].request.others_read, true);
+    assert.equal(client.asked[0].request.kind, "REPLY_KIND_MESSAGE");
+  });
+
+  test("a reply of more parts than are judged is held", async () => {
+    const { client, gate } = replies(masked);
+    const many = { blocks: Array.from({ length: 100 }, () => ({ text: "x" })) };
+    assert.equal((await gate.payload(event(many), context)).cancel, true);
+    assert.equal(client.asked.length, 0);
+  });
+});
+
+describe("admission", () => {
+  const ask = async (answer) => {
+    const client = new FakeClient({ Admit: answer });
+    const verdict = await createAdmission({ client, ready, log: quiet })(
+      { content: "/status now", channel: "telegram", senderId: "666", sessionKey: "agent:main:telegram:direct:666", isGroup: false },
+      { channelId: "telegram", conversationId: "telegram:666" },
+    );
+    return { verdict, request: client.asked[0]?.request };
+  };
+
+  test("only an admitted message goes on", async () => {
+    const { verdict, request } = await ask({ verdict: "ADMIT_VERDICT_ADMIT" });
+    assert.equal(verdict, undefined);
+    assert.deepEqual(request.sender, { channel: "telegram", id: "666", account: "" });
+    assert.equal(request.is_command, true);
+    for (const answer of [{ verdict: "ADMIT_VERDICT_DENY" }, { verdict: "ADMIT_VERDICT_IGNORE" }, { verdict: "ADMIT_VERDICT_UNSPECIFIED" }, AWAY]) {
+      assert.deepEqual((await ask(answer)).verdict, { handled: true });
+    }
+  });
+
+  test("a pairing's words go to the sender, and the message nowhere", async () => {
+    const { verdict } = await ask({ verdict: "ADMIT_VERDICT_PAIR", reply: "Your code: ABCD2345" });
+    assert.deepEqual(verdict, { handled: true, text: "Your code: ABCD2345" });
+  });
+});
+
+describe("handshake", () => {
+  test("it is asked again after a while, and after a failure at once", async () => {
+    let now = 0;
+    let answer = { compatible: true };
+    const client = new FakeClient({ GetInfo: () => answer });
+    const handshake = createHandshake({ client, gatewayVersion: "2026.9.6", now: () => now });
+    await handshake();
+    await handshake();
+    assert.equal(client.asked.length, 1);
+    now = 11_000;
+    answer = AWAY;
+    await assert.rejects(handshake());
+    answer = { compatible: true };
+    await handshake();
+    assert.equal(client.asked.length, 3);
+  });
+
+  test("what does not fit is one line that says what to do", async () => {
+    for (const [answer, words] of [
+      [{ compatible: false, version: "9.0.0", reason: "update the plugin to 9" }, /supervisor 9\.0\.0 and this plugin do not fit: update the plugin to 9$/],
+      [new CreelError("", 12), /older than this plugin.*update creeld$/],
+    ]) {
+      const client = new FakeClient({ GetInfo: answer });
+      await assert.rejects(createHandshake({ client, gatewayVersion: "" })(), words);
+    }
+  });
+});
