@@ -6,4 +6,4 @@ command -v shellcheck >/dev/null ||
   die "shellcheck is missing: docker/setup/packages.sh test installs it"
 cd "$SOURCE_DIR"
 shellcheck --external-sources --source-path=SCRIPTDIR \
-  .ci/run docker/setup/*.sh docker/setup/runsc-wrapper
+  .ci/run docker/setup/*.sh docker/setup/runsc-wrapper tests/e2e/*.sh

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# run.sh TEST…: runs these files of Node's test runner with the gateway and the clients from npm.
+# CREEL_BUILD_DIR names the build whose creeld and creel are tested.
+. "$(dirname "$0")/../../docker/setup/lib.sh"
+
+here=$(cd "$(dirname "$0")" && pwd)
+[ $# -gt 0 ] || die "usage: run.sh TEST…"
+: "${CREEL_BUILD_DIR:?}"
+cache=$("$here/setup.sh")
+export CREEL_E2E_CACHE=$cache CREEL_BUILD_DIR
+cd "$here"
+exec "$cache/node/node" --test --test-concurrency=1 --test-reporter=spec "$@"
