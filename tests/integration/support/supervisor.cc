@@ -113,7 +113,7 @@ Supervisor::Supervisor(SupervisorOptions options) : options_(std::move(options))
     config << "sessions:\n  opens_per_minute: 6000\n  max_per_sender: 1000\n";
   }
   if (runtime == "runsc") {
-    config << "concessions: [no-seccomp]\n";
+    config << "concessions: [no-seccomp, no-memory-limit, no-pids-limit]\n";
   }
   config.close();
   Begin(options_.shim);
