@@ -124,6 +124,7 @@ absl::StatusOr<gateway::v1::ExecRequest> MakeRequest(const ExecOptions& options)
   gateway::v1::ExecStart& start = *request.mutable_start();
   start.mutable_context()->set_session(options.session);
   start.mutable_context()->set_sender(options.sender);
+  start.mutable_context()->set_tool_call_id(options.tool_call_id);
   start.set_process_id(options.process_id);
   shim::v1::CommandSpec& spec = *start.mutable_spec();
   for (const std::string& word : options.command) {

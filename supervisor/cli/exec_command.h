@@ -17,8 +17,9 @@ struct ExecOptions {
   std::string env_file;
   int env_fd = -1;         // the same from a descriptor
   std::string process_id;  // empty: the supervisor makes one
-  std::string pty;         // "ROWSxCOLUMNS": a terminal for the command where we have none
-  std::string timeout;     // "30s"; empty: none
+  std::string tool_call_id;
+  std::string pty;      // "ROWSxCOLUMNS": a terminal for the command where we have none
+  std::string timeout;  // "30s"; empty: none
   bool interactive = false;
   bool terminal = false;
   std::vector<std::string> command;

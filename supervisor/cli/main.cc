@@ -50,6 +50,7 @@ int Main(int argc, char** argv) {
   exec_command->add_option("--env-fd", exec.env_fd, "The same from an open descriptor");
   exec_command->add_option("--timeout", exec.timeout, "Stop it after this long, such as 30s");
   exec_command->add_option("--process-id", exec.process_id, "The name it has among its session's");
+  exec_command->add_option("--tool-call-id", exec.tool_call_id, "The gateway's id of the call");
   exec_command->add_option("--pty", exec.pty, "ROWSxCOLUMNS: a terminal, though we have none");
   exec_command->add_flag("-i,--interactive", exec.interactive, "Pass on stdin");
   exec_command->add_flag("-t,--tty", exec.terminal, "Give it a terminal");

@@ -52,7 +52,7 @@ function register(api) {
       factory: createFactory({
         settings,
         client,
-        senderOf: (session) => state.senderOf(session),
+        callOf: (session) => state.callOf(session),
         ready,
         log,
       }),

@@ -83,8 +83,8 @@ function layout(params, workdir) {
   }
 }
 
-// `senderOf(session)`: who asks in a session right now, `channel:id`; undefined if unknown.
-export function createFactory({ settings, client, senderOf, ready, log }) {
+// `callOf(session)`: the tool call of a session that was judged last, {sender, toolCallId}.
+export function createFactory({ settings, client, callOf, ready, log }) {
   const warned = new Set();
   return async (params) => {
     refuseWhatCannotBe(params);
@@ -96,7 +96,10 @@ export function createFactory({ settings, client, senderOf, ready, log }) {
       );
     }
     await ready();
-    const context = () => ({ session: key, sender: senderOf(key) ?? "" });
+    const context = () => {
+      const { sender, toolCallId } = callOf(key);
+      return { session: key, sender: sender ?? "", tool_call_id: toolCallId ?? "" };
+    };
     const given = params.cfg.workspaceAccess === "rw" ? params.workspaceDir : params.agentWorkspaceDir;
     const { session } = await client.unary("OpenSession", {
       context: context(),
@@ -104,17 +107,18 @@ export function createFactory({ settings, client, senderOf, ready, log }) {
       workspace_access: ACCESS[params.cfg.workspaceAccess],
     });
     const { trees, mappings, protectedRoots } = layout(params, session.workdir);
-    const { skipped } = await mirror({ client, context, sandboxId: session.sandbox_id, trees });
+    const { skipped, denied } = await mirror({ client, context, sandboxId: session.sandbox_id, trees });
+    if (denied) log.info(`creel: the gateway's files are not copied into '${key}': ${denied}`);
     if (skipped.length > 0) {
       log.warn(
         `creel: ${skipped.length} files of the gateway are too large for the sandbox and were left out, such as ${skipped[0]}`,
       );
     }
-    return createHandle({ settings, client, senderOf, key, context, session, mappings, protectedRoots, params });
+    return createHandle({ settings, client, key, context, session, mappings, protectedRoots, params });
   };
 }
 
-function createHandle({ settings, client, senderOf, key, context, session, mappings, protectedRoots, params }) {
+function createHandle({ settings, client, key, context, session, mappings, protectedRoots, params }) {
   const paths = new PathMap(session.workdir, mappings);
   const access = { client, context };
   return {
@@ -128,6 +132,7 @@ function createHandle({ settings, client, senderOf, key, context, session, mappi
     workdirValidation: "backend",
     async validateWorkdir(workdir) {
       const target = paths.toContainer(workdir);
+      if (target === session.workdir) return target;
       try {
         const { info } = await client.unary("Stat", {
           context: context(),
@@ -135,14 +140,14 @@ function createHandle({ settings, client, senderOf, key, context, session, mappi
         });
         return info.type === "FILE_TYPE_DIRECTORY" ? target : null;
       } catch (error) {
-        if (["NOT_FOUND", "PERMISSION_DENIED", "FAILED_PRECONDITION"].some((name) => isCode(error, name))) {
-          return null;
-        }
+        // Who may run a command need not be allowed to look at files; the command will tell.
+        if (isCode(error, "PERMISSION_DENIED")) return target;
+        if (["NOT_FOUND", "FAILED_PRECONDITION"].some((name) => isCode(error, name))) return null;
         throw error;
       }
     },
     buildExecSpec: (request) =>
-      buildExecSpec({ settings, session: key, sender: senderOf(key), workdir: session.workdir }, request),
+      buildExecSpec({ settings, context: context(), workdir: session.workdir }, request),
     finalizeExec,
     prepareProcessCleanup: (env) => prepareProcessCleanup(access, env),
     runShellCommand: (request) => runShellCommand(access, request),

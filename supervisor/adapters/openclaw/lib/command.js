@@ -40,7 +40,8 @@ function commandEnv(env) {
   return { processId, prepend: withoutOwnPath(requested), env: rest };
 }
 
-export async function buildExecSpec({ settings, session, sender, workdir }, request) {
+// `context`: the CallContext of the tool call.
+export async function buildExecSpec({ settings, context, workdir }, request) {
   const { processId, prepend, env } = commandEnv(request.env);
   let command = request.command;
   if (prepend) {
@@ -48,8 +49,9 @@ export async function buildExecSpec({ settings, session, sender, workdir }, requ
     command = `export PATH="$CREEL_PREPEND_PATH:$PATH"; unset CREEL_PREPEND_PATH; ${command}`;
   }
   const envFile = await writeEnvFile(env);
-  const argv = [settings.creel, "--socket", settings.socket, "exec", session];
-  if (sender) argv.push("--sender", sender);
+  const argv = [settings.creel, "--socket", settings.socket, "exec", context.session];
+  if (context.sender) argv.push("--sender", context.sender);
+  if (context.tool_call_id) argv.push("--tool-call-id", context.tool_call_id);
   argv.push("--env-file", envFile.file, "--workdir", request.workdir ?? workdir);
   if (processId) argv.push("--process-id", processId);
   // The gateway's end is a pipe even where it asks for a terminal.

@@ -48,7 +48,8 @@ async function readWhole(file, budget) {
 }
 
 // `trees`: {hostDir, containerDir, keep}; with `keep` the gateway's version replaces what is there,
-// without it a file that is there stays. Returns how many files were copied, and what was left out.
+// without it a file that is there stays. Returns how many files were copied, what was too large, and
+// why policy let nothing more be copied, if so.
 export async function mirror({ client, context, sandboxId, trees }) {
   let done = copied.get(sandboxId);
   if (!done) {
@@ -58,6 +59,7 @@ export async function mirror({ client, context, sandboxId, trees }) {
   const budget = { files: MAX_FILES, bytes: MAX_TOTAL_BYTES };
   const skipped = [];
   let count = 0;
+  let denied;
 
   const copyOne = async ({ hostDir, containerDir, keep }, file) => {
     const stat = await fs.lstat(file);
@@ -83,6 +85,10 @@ export async function mirror({ client, context, sandboxId, trees }) {
       await client.clientStream("WriteFile", messages);
       count += 1;
     } catch (error) {
+      if (isCode(error, "PERMISSION_DENIED")) {
+        denied = error.message;
+        return;
+      }
       if (keep || !isCode(error, "ALREADY_EXISTS")) throw error;
     }
     done.set(target, version);
@@ -91,6 +97,7 @@ export async function mirror({ client, context, sandboxId, trees }) {
   for (const tree of trees) {
     const running = new Set();
     for await (const file of filesBelow(tree.hostDir, budget)) {
+      if (denied) break;
       if (tree.except?.some((each) => file.startsWith(`${each}${path.sep}`))) continue;
       const one = copyOne(tree, file).finally(() => running.delete(one));
       running.add(one);
@@ -99,7 +106,7 @@ export async function mirror({ client, context, sandboxId, trees }) {
     await Promise.all(running);
   }
   if (budget.files < 0) skipped.push(`all after the first ${MAX_FILES} files`);
-  return { count, skipped };
+  return { count, skipped, denied };
 }
 
 // A sandbox that is gone needs no memory.

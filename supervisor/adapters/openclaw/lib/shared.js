@@ -13,7 +13,7 @@ function remember(map, key, value, limit) {
 
 class Shared {
   #clients = new Map();
-  #senders = new Map();
+  #calls = new Map();
   #levels = new Map();
   #approvals = new Map();
 
@@ -27,13 +27,13 @@ class Shared {
     return client;
   }
 
-  // Who asked for a tool in this session last, `channel:id`. Undefined: nobody who is known.
-  setSender(session, sender) {
-    if (sender === undefined) this.#senders.delete(session);
-    else remember(this.#senders, session, sender, MAX_SESSIONS);
+  // The tool call that was judged last in this session: who asked, `channel:id` or undefined for
+  // nobody who is known, and the gateway's id of it, for which an approval holds.
+  setCall(session, sender, toolCallId) {
+    remember(this.#calls, session, { sender, toolCallId }, MAX_SESSIONS);
   }
-  senderOf(session) {
-    return this.#senders.get(session);
+  callOf(session) {
+    return this.#calls.get(session) ?? {};
   }
 
   // The trust level that the supervisor last gave a sender.

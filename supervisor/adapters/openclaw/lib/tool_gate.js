@@ -51,7 +51,7 @@ export function createToolGate({ client, ready, state, sandboxed, log }) {
       return block("This run has no session key, so Creel cannot tell what it may do.");
     }
     const sender = senderOfRequester(context.requester);
-    state.setSender(session, nameOf(sender));
+    state.setCall(session, nameOf(sender), event.toolCallId ?? context.toolCallId ?? "");
     const parameters = parametersOf(event);
     if (parameters === undefined || Buffer.byteLength(parameters) > MAX_PARAMETERS) {
       return block(`The parameters of '${event.toolName}' are larger than Creel judges.`);

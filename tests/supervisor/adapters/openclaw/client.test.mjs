@@ -194,7 +194,10 @@ describe("file bridge", () => {
 });
 
 describe("commands", () => {
-  const build = (request) => buildExecSpec({ settings, session: "s", sender: "telegram:5", workdir: "/workspace" }, request);
+  const build = (request) => buildExecSpec(
+      { settings, context: { session: "s", sender: "telegram:5", tool_call_id: "call-1" }, workdir: "/workspace" },
+      request,
+    );
 
   test("the environment is in a file that only we can read, and goes with the command", async () => {
     const spec = await build({
@@ -210,6 +213,8 @@ describe("commands", () => {
     assert.deepEqual(Object.keys(spec.env), ["PATH"]);
     assert.deepEqual(spec.argv.slice(-4), ["--", "/bin/sh", "-c", "echo $SECRET"]);
     assert.equal(spec.stdinMode, "pipe-closed");
+    assert.equal(spec.argv[spec.argv.indexOf("--sender") + 1], "telegram:5");
+    assert.equal(spec.argv[spec.argv.indexOf("--tool-call-id") + 1], "call-1");
     await finalizeExec({ token: spec.finalizeToken });
     assert.ok(!fs.existsSync(path.dirname(file)));
   });

@@ -34,7 +34,7 @@ describe("tool gate", () => {
     assert.equal(request.parameters, '{"command":"ls"}');
     assert.equal(request.place, "PLACE_SANDBOX");
     assert.equal(request.tool_call_id, "c1");
-    assert.equal(shared().senderOf(GROUP), "telegram:666");
+    assert.deepEqual(shared().callOf(GROUP), { sender: "telegram:666", toolCallId: "c1" });
   });
 
   test("what the gateway runs itself, or is asked to run on the host, is judged as on the host", async () => {
