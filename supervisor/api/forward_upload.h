@@ -136,8 +136,8 @@ class UploadCall final : public grpc::ServerReadReactor<Request>, public Forward
   void OnPieceWritten(bool ok) {
     MutexLock lock(mu_);
     writing_ = false;
-    if (!ok || final_) {
-      // The shim has ended the call; OnDone will say how.
+    if (!ok || final_ || refused_) {
+      // The shim has ended the call, perhaps while this was being written; OnDone will say how.
       refused_ = true;
       LetGoLocked();
     } else if (waiting_) {
