@@ -6,6 +6,7 @@ import { isCode, CreelError } from "./errors.js";
 import { FsBridge } from "./fs_bridge.js";
 import { forgetAllBut, mirror } from "./mirror.js";
 import { PathMap } from "./paths.js";
+import { peerOfSession } from "./senders.js";
 
 export const WORKDIR = "/workspace";
 const RUNTIME_PREFIX = "creel-";
@@ -98,7 +99,7 @@ export function createFactory({ settings, client, callOf, ready, log }) {
     await ready();
     const context = () => {
       const { sender, toolCallId } = callOf(key);
-      return { session: key, sender: sender ?? "", tool_call_id: toolCallId ?? "" };
+      return { session: key, sender: sender ?? peerOfSession(key) ?? "", tool_call_id: toolCallId ?? "" };
     };
     const given = params.cfg.workspaceAccess === "rw" ? params.workspaceDir : params.agentWorkspaceDir;
     const { session } = await client.unary("OpenSession", {

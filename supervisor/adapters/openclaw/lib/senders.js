@@ -31,6 +31,14 @@ export function senderOfRequester(requester) {
   };
 }
 
+// The one who speaks in a session of direct messages, `channel:id`; undefined for any other. The
+// gateway gives such a key to the sandbox of a direct message even where it keeps the conversation in
+// the main session (`dmScope: main`), under which the tool call was judged.
+export function peerOfSession(session) {
+  const found = /^agent:[^:]+:([^:]+)(?::[^:]+)?:(?:direct|dm):(.+)$/.exec(session);
+  return found ? `${found[1].toLowerCase()}:${bareId(found[1].toLowerCase(), found[2])}` : undefined;
+}
+
 export function nameOf(sender) {
   return sender && `${sender.channel}:${sender.id}`;
 }

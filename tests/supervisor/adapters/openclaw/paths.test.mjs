@@ -3,7 +3,7 @@ import { describe, test } from "node:test";
 import { load } from "./support.mjs";
 
 const { PathMap } = await load("paths.js");
-const { readersOf, senderOfRequester, isMainSession } = await load("senders.js");
+const { readersOf, senderOfRequester, isMainSession, peerOfSession } = await load("senders.js");
 const { readSettings } = await load("settings.js");
 
 describe("PathMap", () => {
@@ -69,6 +69,15 @@ describe("senders", () => {
       { channel: "slack", conversation: "x", session: "agent:main:slack:channel:c1:thread:7" },
     ]) {
       assert.deepEqual(readersOf(group), { recipients: [], others_read: true }, JSON.stringify(group));
+    }
+  });
+
+  test("a session of direct messages names its sender, no other does", () => {
+    assert.equal(peerOfSession("agent:main:telegram:direct:666"), "telegram:666");
+    assert.equal(peerOfSession("agent:main:telegram:default:direct:666"), "telegram:666");
+    assert.equal(peerOfSession("agent:main:whatsapp:dm:+15555550123"), "whatsapp:+15555550123");
+    for (const other of ["agent:main:main", "agent:main:telegram:group:-1", "direct:5", "agent:main:cron:direct"]) {
+      assert.equal(peerOfSession(other), undefined, other);
     }
   });
 
