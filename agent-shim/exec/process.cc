@@ -279,6 +279,7 @@ void Process::TryFinishLocked(After& after) {
 }
 
 void Process::FinishLocked(v1::Exit exit, After& after) {
+  started_ = true;  // also if its reaper was lost before it could tell: a reader waits for this first
   exit.set_timed_out(timed_out_);
   exit.set_stopped(stopped_);
   exit.set_output_bytes(ring_.end());

@@ -389,7 +389,12 @@ void Release(const Launch& launch) {
 }
 
 [[noreturn]] void RunReaper(int socket) {
-  if (dup2(socket, kSocket) < 0 || prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0) {
+  if (dup2(socket, kSocket) < 0) {
+    _exit(1);
+  }
+  if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0) {
+    // A kernel that is not Linux's. What a command leaves behind could not be followed: none starts.
+    Send({ReportKind::kFailed, -1, errno, v1::START_STEP_FORK, 1});
     _exit(1);
   }
   CloseFrom(kSocket + 1);
