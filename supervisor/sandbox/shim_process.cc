@@ -20,6 +20,8 @@ namespace {
 
 // How long a process whose stream broke waits for the link to come back.
 constexpr std::chrono::milliseconds kResumeWithin{900};
+// A stop that is not answered by then is left to the end of the sandbox.
+constexpr std::chrono::seconds kStopWithin{60};
 // Room that OVERFLOW_BLOCK keeps free: what the transport may still hold when reading stops.
 constexpr uint64_t kBlockMargin = 2u << 20;
 // A shim that sends this many events in a row without a byte of output is not ours.
@@ -65,6 +67,7 @@ class RunStream final : public grpc::ClientBidiReactor<RunRequest, RunResponse> 
     StartWrite(&request_);
   }
   void ReadMore() { StartRead(&response_); }
+  [[nodiscard]] const ShimProcess::StubPtr& stub() const { return stub_; }
   void Cancel() { context_.TryCancel(); }
 
   void OnReadDone(bool ok) override {
@@ -126,6 +129,27 @@ class RunStream final : public grpc::ClientBidiReactor<RunRequest, RunResponse> 
   bool reads_over_ ABSL_GUARDED_BY(mu_) = false;
   bool released_ ABSL_GUARDED_BY(mu_) = false;
 };
+
+namespace {
+
+// A stop by a call of its own. What it answers does not matter: the stream tells of the end.
+void SendStop(ShimProcess::StubPtr stub, const std::string& process_id) {
+  struct Call {
+    ShimProcess::StubPtr stub;  // keeps the channel
+    grpc::ClientContext context;
+    shim::v1::SendInputRequest request;
+    shim::v1::SendInputResponse response;
+  };
+  auto call = std::make_shared<Call>();
+  call->stub = std::move(stub);
+  call->request.set_process_id(process_id);
+  call->request.mutable_input()->mutable_stop();
+  call->context.set_deadline(std::chrono::system_clock::now() + kStopWithin);
+  call->stub->async()->SendInput(&call->context, &call->request, &call->response,
+                                 [call](const grpc::Status& /*status*/) {});
+}
+
+}  // namespace
 
 ShimProcess::ShimProcess(ProcessInfo info, OutputLog::Options log, std::function<void()> on_end)
     : log_(std::move(log)), on_end_(std::move(on_end)), info_(std::move(info)) {
@@ -261,22 +285,31 @@ void ShimProcess::Send(ProcessInput input, std::function<void(absl::Status)> don
 }
 
 void ShimProcess::Stop() {
-  ProcessInput stop;
-  stop.mutable_stop();
+  StubPtr beside;
   RunStream* stream = nullptr;
   RunRequest request;
+  std::string process_id;
   {
     MutexLock lock(mu_);
     if (ended_ || stop_sent_) {
       return;
     }
     stop_sent_ = true;
-    // Ahead of what waits: a command that does not read its input must still be stopped.
+    // Ahead of what waits, and where a write is under way, as to a command that does not read its
+    // input, beside the stream.
+    ProcessInput stop;
+    stop.mutable_stop();
     inputs_.push_front({std::move(stop), [](const absl::Status&) {}});
     stream = NextWriteLocked(&request);
+    if (stream == nullptr && stream_ != nullptr && started_) {
+      beside = stream_->stub();
+      process_id = info_.process_id();
+    }
   }
   if (stream != nullptr) {
     stream->Write(std::move(request));
+  } else if (beside != nullptr) {
+    SendStop(std::move(beside), process_id);
   }
   // A command whose output waits for a reader must be able to come to its end.
   ReleaseReader();

@@ -12,7 +12,10 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <cstdint>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <thread>
 #include <vector>
 
@@ -165,7 +168,21 @@ grpc::Status Failed(const std::string& what) {
   return {grpc::StatusCode::NOT_FOUND, what + ": " + strerror(errno)};
 }
 
+void FillInfo(const struct stat& st, shim::v1::FileInfo& info) {
+  info.set_size(static_cast<uint64_t>(st.st_size));
+  info.set_mode(st.st_mode & 07777);
+  info.set_type(S_ISDIR(st.st_mode)   ? shim::v1::FILE_TYPE_DIRECTORY
+                : S_ISREG(st.st_mode) ? shim::v1::FILE_TYPE_REGULAR
+                : S_ISLNK(st.st_mode) ? shim::v1::FILE_TYPE_SYMLINK
+                                      : shim::v1::FILE_TYPE_OTHER);
+}
+
 }  // namespace
+
+LocalShim::LocalShim(std::string root) : root_(std::move(root)) {
+  // A tar that ends early is an error, not the end of the test.
+  signal(SIGPIPE, SIG_IGN);
+}
 
 std::string LocalShim::Resolve(const std::string& path) const {
   if (path.starts_with("/workspace")) {
@@ -190,6 +207,10 @@ grpc::Status LocalShim::Run(grpc::ServerContext* /*context*/,
   started.set_process_id(request.start().process_id());
   started.set_pid(child.pid);
   stream->Write(response);
+  {
+    const std::lock_guard<std::mutex> lock(mu_);
+    running_[request.start().process_id()] = child.pid;
+  }
 
   std::atomic<bool> ended = false;
   std::thread timer;
@@ -230,8 +251,13 @@ grpc::Status LocalShim::Run(grpc::ServerContext* /*context*/,
       stream->Write(response);
     }
   }
+  const std::string process_id = request.start().process_id();
   Exit exit = HowItEnded(child, spec.argv().empty() ? "sh" : spec.argv(0));
   ended = true;
+  {
+    const std::lock_guard<std::mutex> lock(mu_);
+    running_.erase(process_id);
+  }
   if (timer.joinable()) {
     timer.join();
     exit.set_timed_out(exit.signal() == SIGKILL);
@@ -253,12 +279,98 @@ grpc::Status LocalShim::Stat(grpc::ServerContext* /*context*/, const shim::v1::S
   }
   auto& info = *response->mutable_info();
   info.set_path(request->args().path());
-  info.set_size(static_cast<uint64_t>(st.st_size));
-  info.set_mode(st.st_mode & 07777);
-  info.set_type(S_ISDIR(st.st_mode)   ? shim::v1::FILE_TYPE_DIRECTORY
-                : S_ISREG(st.st_mode) ? shim::v1::FILE_TYPE_REGULAR
-                : S_ISLNK(st.st_mode) ? shim::v1::FILE_TYPE_SYMLINK
-                                      : shim::v1::FILE_TYPE_OTHER);
+  FillInfo(st, info);
+  return grpc::Status::OK;
+}
+
+grpc::Status LocalShim::SendInput(grpc::ServerContext* /*context*/,
+                                  const shim::v1::SendInputRequest* request,
+                                  shim::v1::SendInputResponse* /*response*/) {
+  const std::lock_guard<std::mutex> lock(mu_);
+  const auto found = running_.find(request->process_id());
+  if (found == running_.end() || !request->input().has_stop()) {
+    return {grpc::StatusCode::NOT_FOUND, "no such process"};
+  }
+  kill(-found->second, SIGKILL);
+  return grpc::Status::OK;
+}
+
+grpc::Status LocalShim::ReadFile(grpc::ServerContext* /*context*/,
+                                 const shim::v1::ReadFileRequest* request,
+                                 grpc::ServerWriter<shim::v1::ReadFileResponse>* writer) {
+  std::ifstream file(Resolve(request->args().path()), std::ios::binary);
+  if (!file) {
+    return Failed("'" + request->args().path() + "'");
+  }
+  file.seekg(static_cast<std::streamoff>(request->args().offset()));
+  uint64_t left = request->args().length() == 0 ? UINT64_MAX : request->args().length();
+  std::string buffer(64u << 10, '\0');
+  shim::v1::ReadFileResponse response;
+  while (left > 0 && file) {
+    file.read(buffer.data(), static_cast<std::streamsize>(std::min<uint64_t>(left, buffer.size())));
+    const auto got = static_cast<size_t>(file.gcount());
+    response.mutable_chunk()->set_data(buffer.data(), got);
+    if (got == 0 || !writer->Write(response)) {
+      break;
+    }
+    left -= got;
+  }
+  return grpc::Status::OK;
+}
+
+grpc::Status LocalShim::WriteFile(grpc::ServerContext* /*context*/,
+                                  grpc::ServerReader<shim::v1::WriteFileRequest>* reader,
+                                  shim::v1::WriteFileResponse* response) {
+  shim::v1::WriteFileRequest request;
+  if (!reader->Read(&request) || !request.has_args()) {
+    return {grpc::StatusCode::INVALID_ARGUMENT, "the first message must hold `args`"};
+  }
+  const std::string path = Resolve(request.args().path());
+  std::ofstream file(path, std::ios::binary | std::ios::trunc);
+  if (!file) {
+    return Failed("'" + request.args().path() + "'");
+  }
+  uint64_t bytes = 0;
+  while (reader->Read(&request)) {
+    bytes += request.data().size();
+    file << request.data();
+  }
+  response->mutable_result()->mutable_info()->set_size(bytes);
+  return grpc::Status::OK;
+}
+
+grpc::Status LocalShim::MakeDirectory(grpc::ServerContext* /*context*/,
+                                      const shim::v1::MakeDirectoryRequest* request,
+                                      shim::v1::MakeDirectoryResponse* response) {
+  std::error_code failed;
+  response->set_created(
+      std::filesystem::create_directories(Resolve(request->args().path()), failed));
+  return failed ? grpc::Status(grpc::StatusCode::NOT_FOUND, failed.message()) : grpc::Status::OK;
+}
+
+grpc::Status LocalShim::ListDirectory(grpc::ServerContext* /*context*/,
+                                      const shim::v1::ListDirectoryRequest* request,
+                                      grpc::ServerWriter<shim::v1::ListDirectoryResponse>* writer) {
+  namespace fs = std::filesystem;
+  const fs::path top = Resolve(request->args().path());
+  shim::v1::ListDirectoryResponse response;
+  std::error_code failed;
+  for (const auto& entry : fs::recursive_directory_iterator(top, failed)) {
+    struct stat st {};
+    if (lstat(entry.path().c_str(), &st) != 0) {
+      return Failed(entry.path());
+    }
+    shim::v1::FileInfo& info = *response.mutable_batch()->add_entries();
+    info.set_path(entry.path().lexically_relative(top.lexically_normal()).string());
+    FillInfo(st, info);
+    if (S_ISLNK(st.st_mode)) {
+      info.set_link_target(fs::read_symlink(entry.path()).string());
+    }
+  }
+  if (failed) {
+    return {grpc::StatusCode::NOT_FOUND, failed.message()};
+  }
+  writer->Write(response);
   return grpc::Status::OK;
 }
 

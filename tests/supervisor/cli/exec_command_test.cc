@@ -320,7 +320,7 @@ TEST_SUITE("creel exec") {
   TEST_CASE("a process can be named, and its variables may have several lines") {
     DoorsHouse house;
     const std::string file = house.folder.path() + "/env";
-    std::ofstream(file) << std::string("A=one\ntwo\0# B=no comment\0C=3\0", 31);
+    std::ofstream(file) << std::string("A=one\ntwo\0# B=no comment\0C=3\0", 29);
     const CommandResult named = Exec(house, {"env"}, {"--process-id", "p-1", "--env-file", file});
     CHECK(named.code == 0);
     CHECK(named.out.find("A=one\ntwo\n") != std::string::npos);
