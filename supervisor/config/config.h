@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "supervisor/config/egress_config.h"
 #include "supervisor/config/record_config.h"
 
 namespace creel {
@@ -116,6 +117,8 @@ struct LogConfig {
 //   no-apparmor          the host has AppArmor and the engine does not use it
 //   no-seccomp           the engine or runtime does not apply seccomp profiles
 //   mode-off             sandbox.mode is off
+//   egress-no-tls        tunnels of a host rule may carry what is not TLS
+//   egress-no-sni        tunnels of a host rule may leave out the name
 //   rootless-engine, userns-remap, no-blkio, no-pids-limit, no-memory-limit
 extern const std::vector<std::string> kConcessions;
 
@@ -130,6 +133,7 @@ struct Config {
   DoorConfig operator_door;
   SandboxConfig sandbox;
   SessionsConfig sessions;
+  EgressConfig egress;
   LogConfig log;
   RecordConfig audit;
   IncidentConfig incident;

@@ -84,11 +84,11 @@ std::string ConfigReference() {
       "Sizes are bytes or end in `KiB`, `MiB`, `GiB`, `TiB`. Times end in `ms`, `s`, `m`, `h`, "
       "`d`.\n"
       "\n"
-      "On `SIGHUP` (`systemctl reload`) the file is read again. `sessions.*` and `log.level` then "
-      "count at\n"
-      "once; a change of any other key is named in the log and waits for a restart. Sandboxes that "
-      "are\n"
-      "open keep what they were made with.\n"
+      "On `SIGHUP` (`systemctl reload`) the file is read again. `sessions.*`, `egress.*` and "
+      "`log.level`\n"
+      "then count at once; a change of any other key is named in the log and waits for a restart. "
+      "Sandboxes\n"
+      "that are open keep what they were made with.\n"
       "\n"
       "This page is written by `creeld --print-config-reference`.\n";
   std::string section = "-";

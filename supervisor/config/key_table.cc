@@ -3,10 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 #include <type_traits>
 #include <utility>
 
 #include "supervisor/base/escape.h"
+#include "supervisor/config/egress_keys.h"
 #include "supervisor/config/record_keys.h"
 #include "supervisor/config/text.h"
 #include "supervisor/config/value_readers.h"
@@ -167,7 +169,7 @@ KeyError ReadConcessions(const YamlNode& node, Config& config) {
   [](Config & c) -> auto& { return c.name; }
 
 std::vector<KeySpec> MakeTable() {
-  return {
+  std::vector<KeySpec> table = {
       {"engine.host", "text", "",
        "Where the Docker Engine answers: `unix:///path` or `tcp://host:port`. Empty: "
        "`$DOCKER_HOST`, "
@@ -318,6 +320,11 @@ std::vector<KeySpec> MakeTable() {
        "docs/modes.md.",
        ReadConcessions},
   };
+  const auto log = std::find_if(table.begin(), table.end(),
+                                [](const KeySpec& spec) { return spec.path == "log.level"; });
+  std::vector<KeySpec> egress = EgressKeys();
+  table.insert(log, std::make_move_iterator(egress.begin()), std::make_move_iterator(egress.end()));
+  return table;
 }
 
 #undef FIELD

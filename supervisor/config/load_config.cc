@@ -15,6 +15,7 @@
 
 #include "supervisor/base/escape.h"
 #include "supervisor/base/unique_fd.h"
+#include "supervisor/config/egress_keys.h"
 #include "supervisor/config/key_table.h"
 #include "supervisor/config/text.h"
 #include "supervisor/config/yaml_tree.h"
@@ -96,6 +97,9 @@ class Loader {
     }
     if (config_.sandbox.image.empty()) {
       WrongAt({"sandbox.image"}, "'sandbox.image' must name an image");
+    }
+    if (const KeyError error = CheckEgress(config_)) {
+      WrongAt({"egress.hosts", "egress.services"}, *error);
     }
     CheckPaths();
     CheckEngine();
