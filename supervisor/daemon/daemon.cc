@@ -19,6 +19,7 @@
 #include "supervisor/daemon/folders.h"
 #include "supervisor/daemon/logging.h"
 #include "supervisor/daemon/reload.h"
+#include "supervisor/egress/proxy.h"
 #include "supervisor/engine/docker_engine.h"
 #include "supervisor/incident/incident_manager.h"
 #include "supervisor/sandbox/grpc_threads.h"
@@ -126,6 +127,33 @@ absl::StatusOr<std::unique_ptr<AuditLog>> OpenRecord(const Config& config, Store
   return audit;
 }
 
+// The record of what sandboxes reached is written here and nowhere else.
+absl::StatusOr<std::unique_ptr<egress::Proxy>> StartEgress(const EgressConfig& config) {
+  return egress::Proxy::Start({
+      .config = config,
+      .recorder =
+          [](const egress::Record& record) {
+            spdlog::log(record.allowed ? spdlog::level::info : spdlog::level::warn, "{}",
+                        egress::LogLine(record));
+          },
+      .problem = [](const std::string& text) { spdlog::error("egress: {}", text); },
+  });
+}
+
+// Tells the proxy who is behind a sandbox, and of every change of that.
+void ConnectEgress(egress::Proxy& proxy, SessionManager& sessions) {
+  proxy.SetFacts([&sessions](const std::string& sandbox) {
+    egress::Asker asker{.sandbox = sandbox, .session = {}, .level = sessions.LevelOf(sandbox)};
+    if (const absl::StatusOr<SessionView> view = sessions.Get(sandbox); view.ok()) {
+      asker.session = view->session;
+    }
+    return asker;
+  });
+  sessions.OnLevelChange([&proxy](const std::string& sandbox, const std::string& /*level*/) {
+    proxy.Recheck(sandbox);
+  });
+}
+
 // What only this process knows, as lines of `creel doctor`.
 std::vector<Finding> OwnFindings(const SessionManager& sessions, const Store& store,
                                  const AuditLog& audit) {
@@ -175,6 +203,7 @@ struct Daemon::Rooms {
   HostAbilities abilities;
   Finding doors;
   std::unique_ptr<LinkPool> links;
+  std::unique_ptr<egress::Proxy> egress;
   std::unique_ptr<Sandbox::Host> host;
   SystemClock clock;
   std::unique_ptr<SessionManager> sessions;
@@ -224,6 +253,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config given,
 
   HoldGrpcThreads();
   ASSIGN_OR_RETURN(rooms.links, LinkPool::Start());
+  ASSIGN_OR_RETURN(rooms.egress, StartEgress(config.egress));
   rooms.host =
       std::make_unique<Sandbox::Host>(Sandbox::Host{.engine = *rooms.engine,
                                                     .links = *rooms.links,
@@ -233,7 +263,18 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config given,
                                                     .shim_path = stored.path,
                                                     .shim_sha256 = stored.sha256,
                                                     .audit = rooms.audit.get()});
+  if (config.egress.configured()) {
+    rooms.host->open_egress = [&proxy = *rooms.egress](const EgressDoor& door) {
+      return proxy.Open({.directory = door.directory,
+                         .sandbox = door.sandbox_id,
+                         .socket_mode = door.socket_mode,
+                         .socket_owner = std::nullopt,
+                         .peer_uid = door.peer_uid,
+                         .peer_pid = door.peer_pid});
+    };
+  }
   ASSIGN_OR_RETURN(rooms.sessions, SessionManager::Create(*rooms.host, *rooms.store, rooms.clock));
+  ConnectEgress(*rooms.egress, *rooms.sessions);
   ASSIGN_OR_RETURN(rooms.incidents,
                    IncidentManager::Create({.evidence = {.sessions = *rooms.sessions,
                                                          .audit = *rooms.audit,
@@ -253,6 +294,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config given,
                                      .engine = *rooms.engine,
                                      .links = *rooms.links,
                                      .config = config,
+                                     .egress = rooms.egress.get(),
                                      .diagnose =
                                          [&rooms, &config] {
                                            std::vector<Finding> all =
@@ -282,6 +324,7 @@ absl::Status Daemon::Reload() {
         "no configuration file is in use, so there is none to read again");
   }
   ASSIGN_OR_RETURN(const Config fresh, LoadConfig(config_->file));
+  RETURN_IF_ERROR(rooms_->egress->Reload(fresh.egress));
   rooms_->sessions->SetLimits(fresh.sessions);
   SetLogLevel(fresh.log.level);
   rooms_->audit->Keep(SupervisorEvent("reloaded", config_->file));
@@ -313,8 +356,12 @@ void Daemon::Stop() {
   rooms_->api.reset();
   rooms_->gate.reset();
   rooms_->incidents.reset();
+  if (rooms_->egress != nullptr) {
+    rooms_->egress->SetFacts(nullptr);
+  }
   rooms_->sessions.reset();
   rooms_->host.reset();
+  rooms_->egress.reset();
   rooms_->links.reset();
   rooms_->engine.reset();
   rooms_->audit.reset();
