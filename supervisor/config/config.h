@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "supervisor/config/record_config.h"
+
 namespace creel {
 
 // Which sessions get a sandbox.
@@ -129,6 +131,8 @@ struct Config {
   SandboxConfig sandbox;
   SessionsConfig sessions;
   LogConfig log;
+  RecordConfig audit;
+  IncidentConfig incident;
   std::set<std::string> concessions;
   bool operator==(const Config&) const = default;
 };

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "supervisor/base/escape.h"
+#include "supervisor/config/record_keys.h"
 #include "supervisor/config/text.h"
 #include "supervisor/config/value_readers.h"
 
@@ -324,7 +325,14 @@ std::vector<KeySpec> MakeTable() {
 }  // namespace
 
 const std::vector<KeySpec>& KeyTable() {
-  static const std::vector<KeySpec>& table = *new std::vector<KeySpec>(MakeTable());
+  static const std::vector<KeySpec>& table = *new std::vector<KeySpec>([] {
+    std::vector<KeySpec> all = MakeTable();
+    // Before the concessions, which stand last.
+    for (KeySpec& key : RecordKeys()) {
+      all.insert(all.end() - 1, std::move(key));
+    }
+    return all;
+  }());
   return table;
 }
 

@@ -15,6 +15,8 @@ std::vector<std::string> NeedRestart(const Config& running, const Config& fresh)
           running.gateway == fresh.gateway && running.gateway_uids == fresh.gateway_uids);
   compare("operator", running.operator_door == fresh.operator_door);
   compare("sandbox", running.sandbox == fresh.sandbox);
+  compare("audit", running.audit == fresh.audit);
+  compare("incident", running.incident == fresh.incident);
   compare("log.journald", running.log.journald == fresh.log.journald);
   compare("concessions", running.concessions == fresh.concessions);
   return sections;
