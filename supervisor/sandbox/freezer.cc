@@ -86,6 +86,26 @@ absl::StatusOr<std::string> FreezeContainer(Engine& engine, const HostAbilities&
                                   std::string(killed.message())));
 }
 
+absl::StatusOr<std::string> FreezeContainerQuickly(Engine& engine, const HostAbilities& abilities,
+                                                   const std::string& container, int pid,
+                                                   Deadline deadline) {
+  absl::StatusOr<ContainerCgroups> groups = absl::NotFoundError("the process is not known");
+  if (abilities.cgroup_freezer && pid > 0) {
+    // The number may be another process's by now: its groups tell whose it is.
+    auto table = ReadWholeFile(fmt::format("/proc/{}/cgroup", pid), 65536);
+    if (table.ok() && table->find(container) != std::string::npos) {
+      groups = ContainerCgroups::OfProcess(pid, abilities.cgroup_root);
+    }
+  }
+  if (!groups.ok() && abilities.cgroup_freezer) {
+    groups = GroupsOf(engine, abilities, container, std::min(deadline, After(kPatience)));
+  }
+  if (groups.ok() && groups->Freeze(std::min(deadline, After(kGroupPatience))).ok()) {
+    return kFrozenByCgroup;
+  }
+  return FreezeContainer(engine, abilities, container, deadline);
+}
+
 absl::Status ThawContainer(Engine& engine, const HostAbilities& abilities,
                            const std::string& container, const std::string& method,
                            Deadline deadline) {

@@ -10,6 +10,8 @@
 #include <cerrno>
 #include <utility>
 
+#include "supervisor/audit/audit_log.h"
+#include "supervisor/audit/events.h"
 #include "supervisor/base/escape.h"
 #include "supervisor/sandbox/container_check.h"
 #include "supervisor/sandbox/container_spec.h"
@@ -91,10 +93,17 @@ absl::Status LiveSandbox::Listen() {
   };
   callbacks.on_down = [this](const absl::Status& why) { OnDown(why); };
   callbacks.on_dropped = [this](const DroppedPeer& peer) {
-    MutexLock lock(mu_);
-    dropped_.push_back(peer);
-    if (dropped_.size() > kDroppedKept) {
-      dropped_.pop_front();
+    {
+      MutexLock lock(mu_);
+      dropped_.push_back(peer);
+      if (dropped_.size() > kDroppedKept) {
+        dropped_.pop_front();
+      }
+    }
+    // Any process inside can make this happen as often as it likes.
+    if (uint64_t left_out = 0; host_.audit != nullptr && drops_told_.Allow(left_out)) {
+      host_.audit->Keep(PeerDropped("shim.sock", {.sandbox = identity_.id}, peer.reason)
+                            .Number("left_out", static_cast<int64_t>(left_out)));
     }
   };
   ASSIGN_OR_RETURN(link_, ShimLink::Listen(host_.links, std::move(options), std::move(callbacks)));
@@ -463,6 +472,16 @@ void LiveSandbox::SetFrozen(const Hold& hold) {
 }
 
 absl::StatusOr<std::string> LiveSandbox::Freeze(const std::string& reason, Deadline deadline) {
+  return FreezeBy(reason, /*quickly=*/false, deadline);
+}
+
+absl::StatusOr<std::string> LiveSandbox::FreezeQuickly(const std::string& reason,
+                                                       Deadline deadline) {
+  return FreezeBy(reason, /*quickly=*/true, deadline);
+}
+
+absl::StatusOr<std::string> LiveSandbox::FreezeBy(const std::string& reason, bool quickly,
+                                                  Deadline deadline) {
   MutexLock change(change_mu_);
   {
     MutexLock lock(mu_);
@@ -480,7 +499,10 @@ absl::StatusOr<std::string> LiveSandbox::Freeze(const std::string& reason, Deadl
   // The mark says "cgroup" until it is known: it covers a crash in between, as thawing by either
   // way looks at what the engine says too.
   absl::Status marked = WriteHold(paths_.hold, {.method = kFrozenByEngine, .reason = reason});
-  auto method = FreezeContainer(host_.engine, host_.abilities, identity_.container_id, deadline);
+  auto method =
+      quickly ? FreezeContainerQuickly(host_.engine, host_.abilities, identity_.container_id,
+                                       pid_.load(), deadline)
+              : FreezeContainer(host_.engine, host_.abilities, identity_.container_id, deadline);
   if (method.ok() && *method == kKilled) {
     (void)RemoveHold(paths_.hold);
     {

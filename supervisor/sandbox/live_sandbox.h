@@ -10,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "supervisor/audit/event_limiter.h"
 #include "supervisor/base/mutex.h"
 #include "supervisor/base/status.h"
 #include "supervisor/base/unique_fd.h"
@@ -47,6 +48,7 @@ class LiveSandbox final : public Sandbox, public std::enable_shared_from_this<Li
   absl::StatusOr<std::shared_ptr<shim::v1::Shim::StubInterface>> shim() override;
   ProcessTable& processes() override { return processes_; }
   absl::StatusOr<std::string> Freeze(const std::string& reason, Deadline deadline) override;
+  absl::StatusOr<std::string> FreezeQuickly(const std::string& reason, Deadline deadline) override;
   absl::Status Thaw(Deadline deadline) override;
   absl::Status Close(Deadline deadline) override;
   void ContainerGone(const std::string& why) override;
@@ -60,6 +62,8 @@ class LiveSandbox final : public Sandbox, public std::enable_shared_from_this<Li
   void Detach();
 
  private:
+  absl::StatusOr<std::string> FreezeBy(const std::string& reason, bool quickly, Deadline deadline);
+
   using StubPtr = std::shared_ptr<shim::v1::Shim::StubInterface>;
   // Those who wait for the end of this sandbox. Outlives it, as registrations do.
   struct Waiters {
@@ -91,6 +95,7 @@ class LiveSandbox final : public Sandbox, public std::enable_shared_from_this<Li
   // Readable once something happened that WaitForLink waits for.
   UniqueFd happened_;
   std::atomic<int> pid_{0};
+  EventLimiter drops_told_;
 
   // One at a time of Freeze, Thaw and Close; taken before mu_.
   Mutex change_mu_;

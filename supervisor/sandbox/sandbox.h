@@ -18,12 +18,13 @@ namespace creel {
 
 // What the host can do for sandboxes; found once at start. See host_abilities.h.
 struct HostAbilities;
+class AuditLog;
 
 // What one sandbox is asked to be. Everything that must survive a restart is in here, and the store
 // keeps it.
 struct SandboxIdentity {
-  std::string id;         // 16 hex digits; the container is named `creel-ID`
-  std::string key;        // 32 random bytes, the shim's
+  std::string id;   // 16 hex digits; the container is named `creel-ID`
+  std::string key;  // 32 random bytes, the shim's
   uint32_t tool_uid = 0;
   uint32_t tool_gid = 0;
   std::string image;
@@ -49,9 +50,11 @@ class Sandbox {
     LinkPool& links;
     const Config& config;
     const HostAbilities& abilities;
-    std::string install_id;    // the `creel.install` label: which supervisor's they are
-    std::string shim_path;     // <state>/shim/<sha256>/creel-shim
-    std::string shim_sha256;   // hex
+    std::string install_id;   // the `creel.install` label: which supervisor's they are
+    std::string shim_path;    // <state>/shim/<sha256>/creel-shim
+    std::string shim_sha256;  // hex
+    // What happens to sessions and their links is told here; null: nowhere (in tests).
+    AuditLog* audit = nullptr;
   };
 
   // Makes the container and waits until its shim has answered. On failure nothing is left behind.
@@ -79,14 +82,19 @@ class Sandbox {
   // Why it is frozen or lost; empty otherwise.
   [[nodiscard]] virtual std::string reason() const = 0;
 
-  // The shim, while the link stands; else kUnavailable with the reason (which of container, shim and
-  // engine went away). A link that is being made again is waited for by `WhenLinked`.
+  // The shim, while the link stands; else kUnavailable with the reason (which of container, shim
+  // and engine went away). A link that is being made again is waited for by `WhenLinked`.
   virtual absl::StatusOr<std::shared_ptr<shim::v1::Shim::StubInterface>> shim() = 0;
   virtual ProcessTable& processes() = 0;
 
   // Stops all processes through the engine (retried), else through the freezer cgroup, else kills.
   // Returns "engine", "cgroup" or "killed".
   virtual absl::StatusOr<std::string> Freeze(const std::string& reason, Deadline deadline) = 0;
+  // The same where many are frozen at once: through the control group first, if we can write it,
+  // as the engine takes one container after the other.
+  virtual absl::StatusOr<std::string> FreezeQuickly(const std::string& reason, Deadline deadline) {
+    return Freeze(reason, deadline);
+  }
   virtual absl::Status Thaw(Deadline deadline) = 0;
   // Ends it and removes everything.
   virtual absl::Status Close(Deadline deadline) = 0;
