@@ -15,8 +15,13 @@
 #include <thread>
 #include <utility>
 
+#include "supervisor/api/act_recorder.h"
 #include "supervisor/api/gateway_service.h"
+#include "supervisor/api/incident_service.h"
 #include "supervisor/api/operator_service.h"
+#include "supervisor/api/record_service.h"
+#include "supervisor/audit/event_limiter.h"
+#include "supervisor/audit/events.h"
 #include "supervisor/base/escape.h"
 #include "supervisor/sandbox/door_listener.h"
 #include "supervisor/sandbox/grpc_threads.h"
@@ -100,7 +105,8 @@ absl::StatusOr<UnixAddress> AddressOf(const Config& config, const DoorConfig& do
   return address;
 }
 
-std::unique_ptr<grpc::Server> Serve(grpc::Service& service, const std::string& name) {
+std::unique_ptr<grpc::Server> Serve(const std::vector<grpc::Service*>& services,
+                                    const std::string& name, AuditLog* acts) {
   grpc::ServerBuilder builder;
   grpc::ResourceQuota quota(name);
   quota.Resize(kMaxBuffers).SetMaxThreads(kMaxReflectionThreads);
@@ -117,16 +123,27 @@ std::unique_ptr<grpc::Server> Serve(grpc::Service& service, const std::string& n
   // The peers are processes of this host: what probes a network's delay only costs time here.
   builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
   builder.AddChannelArgument(GRPC_ARG_ENABLE_CENSUS, 0);
-  builder.RegisterService(&service);
+  for (grpc::Service* service : services) {
+    builder.RegisterService(service);
+  }
+  if (acts != nullptr) {
+    builder.experimental().SetInterceptorCreators(RecordActs(*acts));
+  }
   return builder.BuildAndStart();
 }
 
 absl::StatusOr<std::unique_ptr<DoorListener>> Listen(
     LinkPool& links, grpc::Server& server, UnixAddress address,
-    std::optional<std::vector<uint32_t>> allowed_uids) {
+    std::optional<std::vector<uint32_t>> allowed_uids, AuditLog* audit) {
   DoorListener::Options options;
-  options.on_dropped = [name = address.name](const PeerCredentials& peer,
-                                             const std::string& reason) {
+  options.on_dropped = [name = address.name, audit, told = std::make_shared<EventLimiter>()](
+                           const PeerCredentials& peer, const std::string& reason) {
+    if (uint64_t left_out = 0; audit != nullptr && told->Allow(left_out)) {
+      audit->Keep(PeerDropped(name, {}, reason)
+                      .Number("uid", static_cast<int64_t>(peer.uid))
+                      .Number("pid", peer.pid)
+                      .Number("left_out", static_cast<int64_t>(left_out)));
+    }
     spdlog::warn("{}: dropped a connection of uid {}, pid {}: {}", name, peer.uid, peer.pid,
                  Printable(reason, 512));
   };
@@ -153,10 +170,19 @@ struct ApiServer::Impl {
   explicit Impl(const Rooms& rooms)
       : gateway(rooms.sessions, rooms.gate, rooms.config.sandbox.workdir),
         operator_door(rooms.sessions, rooms.engine, rooms.config,
-                      [diagnose = rooms.diagnose] { return ToMessage(diagnose()); }) {}
+                      [diagnose = rooms.diagnose] { return ToMessage(diagnose()); }) {
+    if (rooms.audit != nullptr) {
+      record.emplace(*rooms.audit);
+    }
+    if (rooms.audit != nullptr && rooms.incidents != nullptr) {
+      incidents.emplace(*rooms.incidents, *rooms.audit);
+    }
+  }
 
   GatewayService gateway;
   OperatorService operator_door;
+  std::optional<RecordService> record;
+  std::optional<IncidentService> incidents;
   std::unique_ptr<grpc::Server> gateway_server;
   std::unique_ptr<grpc::Server> operator_server;
   std::unique_ptr<DoorListener> gateway_listener;
@@ -176,8 +202,15 @@ absl::StatusOr<std::unique_ptr<ApiServer>> ApiServer::Start(const Rooms& rooms) 
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
 
   auto impl = std::make_unique<Impl>(rooms);
-  impl->gateway_server = Serve(impl->gateway, "gateway.sock");
-  impl->operator_server = Serve(impl->operator_door, "operator.sock");
+  impl->gateway_server = Serve({&impl->gateway}, "gateway.sock", nullptr);
+  std::vector<grpc::Service*> services{&impl->operator_door};
+  if (impl->record) {
+    services.push_back(&*impl->record);
+  }
+  if (impl->incidents) {
+    services.push_back(&*impl->incidents);
+  }
+  impl->operator_server = Serve(services, "operator.sock", rooms.audit);
   // Stopped by its destructor, should a listener fail.
   std::unique_ptr<ApiServer> server(new ApiServer(std::move(impl)));
   Impl& doors = *server->impl_;
@@ -191,9 +224,10 @@ absl::StatusOr<std::unique_ptr<ApiServer>> ApiServer::Start(const Rooms& rooms) 
   }
   ASSIGN_OR_RETURN(doors.gateway_listener,
                    Listen(rooms.links, *doors.gateway_server, std::move(gateway_address),
-                          std::move(gateway_uids)));
-  ASSIGN_OR_RETURN(doors.operator_listener, Listen(rooms.links, *doors.operator_server,
-                                                   std::move(operator_address), std::nullopt));
+                          std::move(gateway_uids), rooms.audit));
+  ASSIGN_OR_RETURN(doors.operator_listener,
+                   Listen(rooms.links, *doors.operator_server, std::move(operator_address),
+                          std::nullopt, rooms.audit));
   return server;
 }
 

@@ -15,6 +15,9 @@
 
 namespace creel {
 
+class AuditLog;
+class IncidentManager;
+
 // Both doors: gateway.sock with creel.gateway.v1, operator.sock with creel.operator.v1, each with
 // grpc.health.v1 and reflection. Their connections come through the frame guard.
 class ApiServer {
@@ -28,6 +31,11 @@ class ApiServer {
     const Config& config;
     // What `creel doctor` shows. May block.
     std::function<std::vector<Finding>()> diagnose;
+    // What the operator does is told here; null (in tests): nowhere, and there is no
+    // creel.operator.v1.Record.
+    AuditLog* audit = nullptr;
+    // Null (in tests): there is no creel.operator.v1.Incidents.
+    IncidentManager* incidents = nullptr;
   };
 
   // Listens and serves from here on. On failure nothing is left behind:

@@ -80,6 +80,12 @@ absl::StatusOr<std::unique_ptr<gateway::v1::Gateway::Stub>> ConnectGateway(const
   return gateway::v1::Gateway::NewStub(link.channel);
 }
 
+absl::StatusOr<std::shared_ptr<grpc::Channel>> OperatorChannel(const Globals& globals) {
+  ASSIGN_OR_RETURN(const GatewayLink link,
+                   Connect(globals.operator_socket, "--operator-socket"));
+  return link.channel;
+}
+
 absl::StatusOr<std::unique_ptr<operator_::v1::Operator::Stub>> ConnectOperator(
     const Globals& globals) {
   ASSIGN_OR_RETURN(const GatewayLink link,

@@ -33,5 +33,7 @@ struct GatewayLink {
 absl::StatusOr<GatewayLink> LinkToGateway(const Globals& globals);
 absl::StatusOr<std::unique_ptr<operator_::v1::Operator::Stub>> ConnectOperator(
     const Globals& globals);
+// The operator's door for its other services.
+absl::StatusOr<std::shared_ptr<grpc::Channel>> OperatorChannel(const Globals& globals);
 
 }  // namespace creel::cli

@@ -10,8 +10,10 @@
 #include "supervisor/cli/connection.h"
 #include "supervisor/cli/copy_command.h"
 #include "supervisor/cli/exec_command.h"
+#include "supervisor/cli/incident_commands.h"
 #include "supervisor/cli/mcp/server.h"
 #include "supervisor/cli/output.h"
+#include "supervisor/cli/record_commands.h"
 #include "supervisor/cli/session_commands.h"
 
 namespace creel::cli {
@@ -103,6 +105,9 @@ int Main(int argc, char** argv) {
   of_session("thaw", "Let a frozen sandbox go on")->callback([&] {
     code = Thaw(globals, session);
   });
+
+  AddRecordCommands(app, globals, code);
+  AddIncidentCommands(app, globals, code);
 
   app.add_subcommand("doctor", "Look for what is weaker than it should be")->callback([&] {
     code = Doctor(globals);

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <spdlog/spdlog.h>
+#include <syslog.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,6 +11,8 @@
 #include <utility>
 
 #include "supervisor/api/server.h"
+#include "supervisor/audit/audit_log.h"
+#include "supervisor/audit/events.h"
 #include "supervisor/base/escape.h"
 #include "supervisor/config/load_config.h"
 #include "supervisor/daemon/door_check.h"
@@ -17,6 +20,7 @@
 #include "supervisor/daemon/logging.h"
 #include "supervisor/daemon/reload.h"
 #include "supervisor/engine/docker_engine.h"
+#include "supervisor/incident/incident_manager.h"
 #include "supervisor/sandbox/grpc_threads.h"
 #include "supervisor/sandbox/link_pool.h"
 #include "supervisor/sandbox/shim_store.h"
@@ -92,9 +96,54 @@ Finding CheckImage(Engine& engine, const Config& config) {
   return finding;
 }
 
+// The record in the state folder; its head is kept in the store too.
+absl::StatusOr<std::unique_ptr<AuditLog>> OpenRecord(const Config& config, Store& store,
+                                                     const Clock& clock) {
+  ASSIGN_OR_RETURN(const auto head, store.GetRecordHead());
+  AuditLog::Options options{.directory = config.paths.state_dir + "/record",
+                            .install_id = store.install_id(),
+                            .keep = config.audit.keep};
+  if (head.first != 0) {
+    options.known_head = AuditHead{.seq = head.first, .hash = head.second};
+  }
+  options.save_head = [&store, told = std::make_shared<bool>(false)](const AuditHead& newest) {
+    const absl::Status kept = store.PutRecordHead(newest.seq, newest.hash);
+    // Comes every half second: told once.
+    if (!kept.ok() && !*told) {
+      spdlog::error("keep the head of the record in the store: {}", std::string(kept.message()));
+    }
+    *told = !kept.ok();
+  };
+  if (config.audit.anchor_syslog) {
+    options.anchor = [](const std::string& line) {
+      ::syslog(LOG_AUTHPRIV | LOG_NOTICE, "%s", line.c_str());
+    };
+  }
+  ASSIGN_OR_RETURN(std::unique_ptr<AuditLog> audit, AuditLog::Open(std::move(options), clock));
+  for (const std::string& found : audit->findings()) {
+    spdlog::error("the record: {}", found);
+  }
+  return audit;
+}
+
 // What only this process knows, as lines of `creel doctor`.
-std::vector<Finding> OwnFindings(const SessionManager& sessions, const Store& store) {
+std::vector<Finding> OwnFindings(const SessionManager& sessions, const Store& store,
+                                 const AuditLog& audit) {
   std::vector<Finding> findings;
+  if (const absl::Status health = audit.Health(); !health.ok()) {
+    findings.push_back({.id = "record",
+                        .severity = Severity::kError,
+                        .title = "no tool call is carried out",
+                        .why = Printable(std::string(health.message()), 512),
+                        .fix = "make room, or mend the file system that holds paths.state_dir"});
+  }
+  for (const std::string& found : audit.findings()) {
+    findings.push_back({.id = "record-start",
+                        .severity = Severity::kWarning,
+                        .title = "the record was not as it was left at the last start",
+                        .why = Printable(found, 512),
+                        .fix = "look at it: creel audit verify"});
+  }
   for (const UnknownContainer& unknown : sessions.Unknown()) {
     findings.push_back({.id = "unknown-container",
                         .severity = Severity::kWarning,
@@ -121,6 +170,7 @@ std::vector<Finding> OwnFindings(const SessionManager& sessions, const Store& st
 // In the order in which they are made; the last is the first to go.
 struct Daemon::Rooms {
   std::unique_ptr<Store> store;
+  std::unique_ptr<AuditLog> audit;
   std::unique_ptr<DockerEngine> engine;
   HostAbilities abilities;
   Finding doors;
@@ -129,6 +179,7 @@ struct Daemon::Rooms {
   SystemClock clock;
   std::unique_ptr<SessionManager> sessions;
   std::unique_ptr<CallGate> gate;
+  std::unique_ptr<IncidentManager> incidents;
   std::unique_ptr<ApiServer> api;
 };
 
@@ -150,6 +201,8 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config given,
     spdlog::error("the database was damaged; it is now at {}, and a new one was made",
                   rooms.store->set_aside());
   }
+
+  ASSIGN_OR_RETURN(rooms.audit, OpenRecord(config, *rooms.store, rooms.clock));
 
   rooms.doors = CheckDoors(config, HostUsers::OfThisHost(), ::geteuid(), ::getegid());
   if (rooms.doors.severity == Severity::kError) {
@@ -178,29 +231,46 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config given,
                                                     .abilities = rooms.abilities,
                                                     .install_id = rooms.store->install_id(),
                                                     .shim_path = stored.path,
-                                                    .shim_sha256 = stored.sha256});
+                                                    .shim_sha256 = stored.sha256,
+                                                    .audit = rooms.audit.get()});
   ASSIGN_OR_RETURN(rooms.sessions, SessionManager::Create(*rooms.host, *rooms.store, rooms.clock));
+  ASSIGN_OR_RETURN(rooms.incidents,
+                   IncidentManager::Create({.evidence = {.sessions = *rooms.sessions,
+                                                         .audit = *rooms.audit,
+                                                         .engine = *rooms.engine,
+                                                         .config = config,
+                                                         .abilities = rooms.abilities,
+                                                         .clock = rooms.clock,
+                                                         .install_id = rooms.store->install_id()},
+                                            .store = *rooms.store,
+                                            .host = *rooms.host}));
   RETURN_IF_ERROR(rooms.sessions->Recover(After(kRecoverTimeout)));
-  rooms.gate = CallGate::Create(*rooms.sessions, config);
-  ASSIGN_OR_RETURN(rooms.api, ApiServer::Start({.sessions = *rooms.sessions,
-                                                .gate = *rooms.gate,
-                                                .engine = *rooms.engine,
-                                                .links = *rooms.links,
-                                                .config = config,
-                                                .diagnose = [&rooms, &config] {
-                                                  std::vector<Finding> all =
-                                                      FindingsOf(rooms.abilities, config);
-                                                  std::erase_if(all, [&](const Finding& finding) {
-                                                    return finding.id == rooms.doors.id;
-                                                  });
-                                                  all.push_back(rooms.doors);
-                                                  all.push_back(CheckImage(*rooms.engine, config));
-                                                  for (Finding& own :
-                                                       OwnFindings(*rooms.sessions, *rooms.store)) {
-                                                    all.push_back(std::move(own));
-                                                  }
-                                                  return all;
-                                                }}));
+  rooms.incidents->Resume();
+  rooms.gate = CallGate::Create(*rooms.sessions, config, *rooms.audit);
+  ASSIGN_OR_RETURN(rooms.api,
+                   ApiServer::Start({.sessions = *rooms.sessions,
+                                     .gate = *rooms.gate,
+                                     .engine = *rooms.engine,
+                                     .links = *rooms.links,
+                                     .config = config,
+                                     .diagnose =
+                                         [&rooms, &config] {
+                                           std::vector<Finding> all =
+                                               FindingsOf(rooms.abilities, config);
+                                           std::erase_if(all, [&](const Finding& finding) {
+                                             return finding.id == rooms.doors.id;
+                                           });
+                                           all.push_back(rooms.doors);
+                                           all.push_back(CheckImage(*rooms.engine, config));
+                                           for (Finding& own : OwnFindings(
+                                                    *rooms.sessions, *rooms.store, *rooms.audit)) {
+                                             all.push_back(std::move(own));
+                                           }
+                                           return all;
+                                         },
+                                     .audit = rooms.audit.get(),
+                                     .incidents = rooms.incidents.get()}));
+  rooms.audit->Keep(SupervisorEvent("started", CREEL_VERSION));
   spdlog::info("creeld {} serves at {} and {}", CREEL_VERSION, config.gateway.path,
                config.operator_door.path);
   return daemon;
@@ -214,6 +284,7 @@ absl::Status Daemon::Reload() {
   ASSIGN_OR_RETURN(const Config fresh, LoadConfig(config_->file));
   rooms_->sessions->SetLimits(fresh.sessions);
   SetLogLevel(fresh.log.level);
+  rooms_->audit->Keep(SupervisorEvent("reloaded", config_->file));
   const std::vector<std::string> waiting = NeedRestart(*config_, fresh);
   if (waiting.empty()) {
     spdlog::info("the configuration was read again");
@@ -230,6 +301,9 @@ void Daemon::Stop() {
   if (rooms_ == nullptr) {
     return;
   }
+  if (rooms_->audit != nullptr) {
+    rooms_->audit->Keep(SupervisorEvent("stopping", ""));
+  }
   if (rooms_->api != nullptr) {
     rooms_->api->Stop(After(kLastCalls));
   }
@@ -238,10 +312,12 @@ void Daemon::Stop() {
   }
   rooms_->api.reset();
   rooms_->gate.reset();
+  rooms_->incidents.reset();
   rooms_->sessions.reset();
   rooms_->host.reset();
   rooms_->links.reset();
   rooms_->engine.reset();
+  rooms_->audit.reset();
   rooms_->store.reset();
   rooms_.reset();
 }

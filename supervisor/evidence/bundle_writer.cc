@@ -224,20 +224,21 @@ class TarBundleWriter final : public BundleWriter {
     if (archive_write_close(archive_.get()) != ARCHIVE_OK) {
       return Failed("end the bundle");
     }
+    Sha256 file = all_;
     Seal seal{.length = written_,
               .sha256 = all_.Finish(),
               .key_id = KeyId(options_.key->public_key()),
               .signature = {}};
     seal.signature = options_.key->Sign(SealMessage(seal));
     const std::string frame = WriteSeal(seal);
-    file_.Update(frame);
+    file.Update(frame);
     if (::write(fd_.get(), frame.data(), frame.size()) != static_cast<ssize_t>(frame.size()) ||
         ::fsync(fd_.get()) != 0 || ::rename(fresh_.c_str(), options_.path.c_str()) != 0) {
       return ErrnoStatus(errno, fmt::format("write the bundle '{}'", options_.path));
     }
     finished_ = true;
     return Finished{.bytes = written_ + frame.size(),
-                    .sha256 = Hex(file_.Finish()),
+                    .sha256 = Hex(file.Finish()),
                     .members = count_,
                     .left_out = left_out_};
   }
@@ -259,7 +260,6 @@ class TarBundleWriter final : public BundleWriter {
       rest.remove_prefix(static_cast<size_t>(wrote));
     }
     writer.all_.Update(all);
-    writer.file_.Update(all);
     writer.written_ += size;
     return static_cast<la_ssize_t>(size);
   }
@@ -383,8 +383,7 @@ class TarBundleWriter final : public BundleWriter {
   UniqueFd fd_;
   std::string buffer_;
   Archive archive_;
-  Sha256 all_;   // for the seal
-  Sha256 file_;  // with the seal
+  Sha256 all_;  // of what was written
   uint64_t written_ = 0;
   uint64_t taken_ = 0;
   uint64_t count_ = 0;

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <utility>
 
+#include "supervisor/audit/events.h"
 #include "supervisor/base/escape.h"
 #include "supervisor/base/mutex.h"
 #include "supervisor/session/placement.h"
@@ -30,35 +31,44 @@ struct CallRecord {
   steady_clock::time_point began;
 };
 
-// The record of a call is written here and nowhere else: the decision before its effect, then the
-// outcome.
-void RecordDecision(const CallRecord& record, const absl::Status& refused) {
-  const ToolCall& call = record.call;
-  spdlog::log(
-      refused.ok() ? spdlog::level::info : spdlog::level::warn,
-      "call {} {} rule={} tool={} session=\"{}\" sender=\"{}\" tool_call_id=\"{}\" "
-      "summary=\"{}\"{}",
-      record.number, refused.ok() ? "allowed" : "refused", record.rule,
-      Printable(call.tool, kMaxTool), Printable(call.session, 512), Printable(call.sender, 512),
-      Printable(call.tool_call_id, kMaxToolCallId), Printable(call.summary, kMaxSummary),
-      refused.ok()
-          ? ""
-          : fmt::format(" reason=\"{}\"", Printable(std::string(refused.message()), kMaxOutcome)));
+CallFacts FactsOf(const CallRecord& record) {
+  return {.number = record.number,
+          .session = record.call.session,
+          .sender = record.call.sender,
+          .tool = record.call.tool,
+          .summary = record.call.summary,
+          .tool_call_id = record.call.tool_call_id,
+          .rule = record.rule};
 }
 
-void RecordOutcome(const CallRecord& record, std::string_view sandbox_id,
+// The record of a call is written here and nowhere else: the decision before its effect, then the
+// outcome. What cannot be written is refused.
+absl::Status RecordDecision(AuditLog& audit, const CallRecord& record,
+                            const absl::Status& refused) {
+  if (refused.ok()) {
+    return audit.Append(CallAllowed(FactsOf(record)));
+  }
+  audit.Keep(CallDenied(FactsOf(record), std::string(refused.message())));
+  spdlog::debug("call {} refused by {}: {}", record.number, record.rule,
+                Printable(std::string(refused.message()), kMaxOutcome));
+  return refused;
+}
+
+void RecordOutcome(AuditLog& audit, const CallRecord& record, std::string_view sandbox_id,
                    std::string_view outcome) {
-  spdlog::info(
-      "call {} ended sandbox={} ms={:.2f} outcome=\"{}\"", record.number, sandbox_id,
-      std::chrono::duration<double, std::milli>(steady_clock::now() - record.began).count(),
-      Printable(outcome, kMaxOutcome));
+  audit.Keep(CallEnded(
+      FactsOf(record), sandbox_id, outcome,
+      std::chrono::duration_cast<std::chrono::microseconds>(steady_clock::now() - record.began)));
 }
 
 class Ticket final : public CallTicket {
  public:
-  Ticket(CallRecord record, std::shared_ptr<Sandbox> sandbox,
+  Ticket(AuditLog& audit, CallRecord record, std::shared_ptr<Sandbox> sandbox,
          std::shared_ptr<shim::v1::Shim::StubInterface> stub)
-      : record_(std::move(record)), sandbox_(std::move(sandbox)), stub_(std::move(stub)) {}
+      : audit_(audit),
+        record_(std::move(record)),
+        sandbox_(std::move(sandbox)),
+        stub_(std::move(stub)) {}
 
   ~Ticket() override {
     registration_.reset();
@@ -99,7 +109,7 @@ class Ticket final : public CallTicket {
       }
       open_->open = false;
     }
-    RecordOutcome(record_, sandbox_->identity().id, outcome);
+    RecordOutcome(audit_, record_, sandbox_->identity().id, outcome);
   }
 
  private:
@@ -109,6 +119,7 @@ class Ticket final : public CallTicket {
     bool told ABSL_GUARDED_BY(mu) = false;
   };
 
+  AuditLog& audit_;
   const CallRecord record_;
   const std::shared_ptr<Sandbox> sandbox_;
   const std::shared_ptr<shim::v1::Shim::StubInterface> stub_;
@@ -118,32 +129,34 @@ class Ticket final : public CallTicket {
 
 class Gate final : public CallGate {
  public:
-  Gate(SessionManager& sessions, const Config& config) : sessions_(sessions), config_(config) {}
+  Gate(SessionManager& sessions, const Config& config, AuditLog& audit)
+      : sessions_(sessions), config_(config), audit_(audit), next_(audit.head().seq) {}
 
   void Begin(ToolCall call, OnBegin done) override {
     CallRecord record{.number = next_.fetch_add(1, std::memory_order_relaxed) + 1,
                       .call = std::move(call),
                       .rule = "input",
                       .began = steady_clock::now()};
-    const absl::Status refused = Decide(record);
-    RecordDecision(record, refused);
+    const absl::Status refused = RecordDecision(audit_, record, Decide(record));
     if (!refused.ok()) {
       done(refused);
       return;
     }
     const OpenOptions options{.session = record.call.session, .sender = record.call.sender};
-    sessions_.Acquire(options, [record = std::move(record), done = std::move(done)](
-                                   absl::StatusOr<std::shared_ptr<Sandbox>> sandbox) mutable {
-      absl::StatusOr<std::shared_ptr<shim::v1::Shim::StubInterface>> stub =
-          sandbox.ok() ? (*sandbox)->shim() : sandbox.status();
-      if (!stub.ok()) {
-        RecordOutcome(record, sandbox.ok() ? (*sandbox)->identity().id : "none",
-                      std::string(stub.status().message()));
-        done(stub.status());
-        return;
-      }
-      done(std::make_shared<Ticket>(std::move(record), *std::move(sandbox), *std::move(stub)));
-    });
+    sessions_.Acquire(
+        options, [&audit = audit_, record = std::move(record), done = std::move(done)](
+                     absl::StatusOr<std::shared_ptr<Sandbox>> sandbox) mutable {
+          absl::StatusOr<std::shared_ptr<shim::v1::Shim::StubInterface>> stub =
+              sandbox.ok() ? (*sandbox)->shim() : sandbox.status();
+          if (!stub.ok()) {
+            RecordOutcome(audit, record, sandbox.ok() ? (*sandbox)->identity().id : "none",
+                          std::string(stub.status().message()));
+            done(stub.status());
+            return;
+          }
+          done(std::make_shared<Ticket>(audit, std::move(record), *std::move(sandbox),
+                                        *std::move(stub)));
+        });
   }
 
  private:
@@ -169,13 +182,16 @@ class Gate final : public CallGate {
 
   SessionManager& sessions_;
   const Config& config_;
-  std::atomic<uint64_t> next_{0};
+  AuditLog& audit_;
+  // Begins above all numbers that the record has, as each call has a line of its own.
+  std::atomic<uint64_t> next_;
 };
 
 }  // namespace
 
-std::unique_ptr<CallGate> CallGate::Create(SessionManager& sessions, const Config& config) {
-  return std::make_unique<Gate>(sessions, config);
+std::unique_ptr<CallGate> CallGate::Create(SessionManager& sessions, const Config& config,
+                                           AuditLog& audit) {
+  return std::make_unique<Gate>(sessions, config, audit);
 }
 
 }  // namespace creel

@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 
+#include "supervisor/audit/audit_log.h"
 #include "supervisor/base/status.h"
 #include "supervisor/session/session_manager.h"
 
@@ -40,7 +41,9 @@ class CallGate {
  public:
   using OnBegin = std::function<void(absl::StatusOr<std::shared_ptr<CallTicket>>)>;
 
-  static std::unique_ptr<CallGate> Create(SessionManager& sessions, const Config& config);
+  // All must outlive it. A call whose decision cannot be written to `audit` is refused.
+  static std::unique_ptr<CallGate> Create(SessionManager& sessions, const Config& config,
+                                          AuditLog& audit);
   virtual ~CallGate() = default;
   // Decides, records the decision, and gets the sandbox (opening the session if need be). `done` is
   // called exactly once, possibly before Begin returns.

@@ -7,6 +7,8 @@
 #include <thread>
 #include <utility>
 
+#include "supervisor/audit/audit_log.h"
+#include "supervisor/audit/events.h"
 #include "supervisor/base/escape.h"
 #include "supervisor/session/record_codec.h"
 #include "supervisor/session/session_manager_impl.h"
@@ -64,6 +66,53 @@ void SessionManagerImpl::EndChange(const EntryPtr& entry) {
   changed_.SignalAll();
 }
 
+void SessionManagerImpl::Tell(const char* what, const SessionEntry& entry,
+                              const SandboxIdentity& identity, const std::string& reason) const {
+  if (host_.audit != nullptr) {
+    host_.audit->Keep(SessionEvent(what,
+                                   {.session = entry.name,
+                                    .sender = entry.sender,
+                                    .sandbox = identity.id,
+                                    .container = identity.container_id},
+                                   reason));
+  }
+}
+
+absl::Status SessionManagerImpl::TellFirst(const char* what, const SessionEntry& entry,
+                                           const SandboxIdentity& identity) const {
+  return host_.audit == nullptr ? absl::OkStatus()
+                                : host_.audit->Append(SessionEvent(what,
+                                                                   {.session = entry.name,
+                                                                    .sender = entry.sender,
+                                                                    .sandbox = identity.id,
+                                                                    .container = {}},
+                                                                   ""));
+}
+
+void SessionManagerImpl::WatchLoss(const EntryPtr& entry) {
+  std::shared_ptr<Sandbox> sandbox;
+  {
+    MutexLock hold(mu_);
+    sandbox = entry->sandbox;
+  }
+  if (host_.audit == nullptr || sandbox == nullptr) {
+    return;
+  }
+  // Holds no reference to the sandbox, which holds this.
+  auto watch = sandbox->OnLost(
+      [audit = host_.audit, name = entry->name, sender = entry->sender, id = sandbox->identity().id,
+       container = sandbox->identity().container_id](const absl::Status& why) {
+        if (absl::IsUnavailable(why) && why.message() != "the sandbox was closed" &&
+            why.message() != "the supervisor let go of the sandbox") {
+          audit->Keep(SessionEvent(
+              "lost", {.session = name, .sender = sender, .sandbox = id, .container = container},
+              std::string(why.message())));
+        }
+      });
+  MutexLock hold(mu_);
+  entry->loss_watch = std::move(watch);
+}
+
 absl::Status SessionManagerImpl::PutRecord(const EntryPtr& entry, const std::string& state) {
   SessionRecord record;
   {
@@ -82,11 +131,18 @@ absl::Status SessionManagerImpl::PutRecord(const EntryPtr& entry, const std::str
 absl::Status SessionManagerImpl::Dispose(const EntryPtr& entry, Deadline deadline) {
   SandboxIdentity identity;
   std::shared_ptr<Sandbox> sandbox;
+  std::string reason;
+  bool again = false;
   {
     MutexLock hold(mu_);
     entry->state = SessionState::kClosing;
     identity = entry->identity;
     sandbox = entry->sandbox;
+    reason = entry->reason;
+    again = leftovers_.contains(identity.id);
+  }
+  if (!again) {
+    Tell("closing", *entry, identity, reason);
   }
   // If this cannot be written, a restart in between adopts the sandbox instead of removing it.
   if (const absl::Status put = PutRecord(entry, "closing"); !put.ok()) {
@@ -102,8 +158,12 @@ absl::Status SessionManagerImpl::Dispose(const EntryPtr& entry, Deadline deadlin
   if (gone.ok()) {
     gone = store_.Remove(identity.id);
   }
+  if (gone.ok() || !again) {
+    Tell(gone.ok() ? "closed" : "leftover", *entry, identity, std::string(gone.message()));
+  }
   MutexLock hold(mu_);
   entry->sandbox = nullptr;
+  entry->loss_watch = nullptr;
   if (gone.ok()) {
     leftovers_.erase(identity.id);
     return gone;
@@ -162,6 +222,18 @@ absl::Status SessionManagerImpl::Close(const std::string& session, bool force, D
 absl::StatusOr<std::string> SessionManagerImpl::Freeze(const std::string& session,
                                                        const std::string& reason,
                                                        Deadline deadline) {
+  return FreezeBy(session, reason, /*quickly=*/false, deadline);
+}
+
+absl::StatusOr<std::string> SessionManagerImpl::FreezeQuickly(const std::string& session,
+                                                              const std::string& reason,
+                                                              Deadline deadline) {
+  return FreezeBy(session, reason, /*quickly=*/true, deadline);
+}
+
+absl::StatusOr<std::string> SessionManagerImpl::FreezeBy(const std::string& session,
+                                                         const std::string& reason, bool quickly,
+                                                         Deadline deadline) {
   if (reason.empty() || reason.size() > kMaxReason) {
     return absl::InvalidArgumentError(
         fmt::format("a freeze needs a reason of 1 to {} bytes", kMaxReason));
@@ -192,8 +264,12 @@ absl::StatusOr<std::string> SessionManagerImpl::Freeze(const std::string& sessio
     entry->state = SessionState::kFrozen;
     entry->reason = reason;
   }
+  Tell("freezing", *entry, sandbox->identity(), reason);
   const absl::Status put = PutRecord(entry, "frozen");
-  absl::StatusOr<std::string> method = sandbox->Freeze(reason, deadline);
+  absl::StatusOr<std::string> method =
+      quickly ? sandbox->FreezeQuickly(reason, deadline) : sandbox->Freeze(reason, deadline);
+  Tell(method.ok() ? "frozen" : "freeze_failed", *entry, sandbox->identity(),
+       method.ok() ? *method : std::string(method.status().message()));
   EndChange(entry);
   if (method.ok()) {
     spdlog::warn("session \"{}\": frozen ({}): {}", Printable(entry->name, 120), *method,
@@ -213,9 +289,11 @@ absl::Status SessionManagerImpl::Thaw(const std::string& session, Deadline deadl
   ASSIGN_OR_RETURN(const EntryPtr entry, BeginChange(session, deadline));
   std::shared_ptr<Sandbox> sandbox;
   std::string reason;
+  SandboxIdentity identity;
   bool frozen = false;
   {
     MutexLock hold(mu_);
+    identity = entry->identity;
     frozen = entry->state == SessionState::kFrozen;
     sandbox = entry->sandbox;
     reason = entry->reason;
@@ -226,6 +304,7 @@ absl::Status SessionManagerImpl::Thaw(const std::string& session, Deadline deadl
         fmt::format("session '{}' is not frozen", Printable(session, 120)));
   }
   absl::Status thawed;
+  Tell("thawing", *entry, identity, reason);
   const SandboxState state = sandbox == nullptr ? SandboxState::kClosed : sandbox->state();
   if (sandbox == nullptr) {
     thawed = ThawFromRecord(entry, deadline);
@@ -241,6 +320,7 @@ absl::Status SessionManagerImpl::Thaw(const std::string& session, Deadline deadl
       sandbox = entry->sandbox;
     }
     AwaitLink(*sandbox, deadline);
+    WatchLoss(entry);  // the freeze used the former one up
     thawed = PutRecord(entry, "running");
   }
   {
@@ -253,6 +333,7 @@ absl::Status SessionManagerImpl::Thaw(const std::string& session, Deadline deadl
       entry->reason = reason;
     }
   }
+  Tell(thawed.ok() ? "thawed" : "thaw_failed", *entry, identity, std::string(thawed.message()));
   EndChange(entry);
   if (thawed.ok()) {
     spdlog::info("session \"{}\": thawed", Printable(entry->name, 120));
@@ -280,8 +361,11 @@ absl::Status SessionManagerImpl::ThawFromRecord(const EntryPtr& entry, Deadline 
   if ((*adopted)->state() == SandboxState::kFrozen) {
     RETURN_IF_ERROR((*adopted)->Thaw(deadline));
   }
-  MutexLock hold(mu_);
-  entry->sandbox = *std::move(adopted);
+  {
+    MutexLock hold(mu_);
+    entry->sandbox = *std::move(adopted);
+  }
+  WatchLoss(entry);
   return absl::OkStatus();
 }
 

@@ -55,6 +55,8 @@ struct SessionEntry {
   std::shared_ptr<Sandbox> sandbox;
   std::vector<SessionRequest> waiting;
   std::unique_ptr<ToolUidLease> uid;
+  // Sandbox::OnLost's, for the record.
+  std::shared_ptr<void> loss_watch;
 
   // Microseconds since 1970, so that a call need not take the lock again.
   std::atomic<int64_t> last_call{0};

@@ -157,6 +157,11 @@ void SessionManagerImpl::Ask(SessionRequest request) {
     request.done(RunsOnHost(placement, session), false);
     return;
   }
+  refused = holds_.Check(placement.sandbox_name, request.options.sender);
+  if (!refused.ok()) {
+    request.done(refused, false);
+    return;
+  }
 
   // The common case first. The sandbox is asked for its state without our lock, so that one that
   // is slow to answer holds up nobody else.
@@ -324,6 +329,7 @@ absl::StatusOr<std::shared_ptr<Sandbox>> SessionManagerImpl::Make(const EntryPtr
     }
     identity = entry->identity;
   }
+  RETURN_IF_ERROR(TellFirst("opening", *entry, identity));
   RETURN_IF_ERROR(PutRecord(entry, "opening"));
   absl::StatusOr<std::shared_ptr<Sandbox>> made =
       sandboxes_.Create(host_, identity, After(kOpenTimeout));
@@ -351,6 +357,16 @@ absl::StatusOr<std::shared_ptr<Sandbox>> SessionManagerImpl::Make(const EntryPtr
 void SessionManagerImpl::FinishOpening(const EntryPtr& entry,
                                        absl::StatusOr<std::shared_ptr<Sandbox>> made) {
   std::vector<SessionRequest> waiting;
+  SandboxIdentity identity;
+  {
+    MutexLock hold(mu_);
+    identity = entry->identity;
+  }
+  Tell(made.ok() ? "opened" : "open_failed", *entry, identity,
+       std::string(made.status().message()));
+  if (made.ok()) {
+    WatchLoss(entry);
+  }
   {
     MutexLock hold(mu_);
     waiting.swap(entry->waiting);
@@ -378,7 +394,10 @@ void SessionManagerImpl::FinishOpening(const EntryPtr& entry,
   }
   bool created = true;
   for (SessionRequest& request : waiting) {
-    if (made.ok()) {
+    // An incident may have been opened meanwhile.
+    if (const absl::Status held = holds_.Check(entry->name, request.options.sender); !held.ok()) {
+      request.done(held, false);
+    } else if (made.ok()) {
       request.done(LeaseSandbox(entry, *made, clock_), created);
     } else {
       request.done(made.status(), false);

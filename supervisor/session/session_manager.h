@@ -13,6 +13,7 @@
 #include "supervisor/base/status.h"
 #include "supervisor/config/config.h"
 #include "supervisor/sandbox/sandbox.h"
+#include "supervisor/session/hold_rules.h"
 #include "supervisor/store/store.h"
 
 namespace creel {
@@ -88,7 +89,14 @@ class SessionManager {
   virtual absl::Status Close(const std::string& session, bool force, Deadline deadline) = 0;
   virtual absl::StatusOr<std::string> Freeze(const std::string& session, const std::string& reason,
                                              Deadline deadline) = 0;
+  // The same for one of many at once; see Sandbox::FreezeQuickly.
+  virtual absl::StatusOr<std::string> FreezeQuickly(const std::string& session,
+                                                    const std::string& reason, Deadline deadline) {
+    return Freeze(session, reason, deadline);
+  }
   virtual absl::Status Thaw(const std::string& session, Deadline deadline) = 0;
+  // Whom open incidents keep out, from the return on: neither Acquire nor Open lets them through.
+  virtual void SetHolds(std::vector<HoldRule> holds) { static_cast<void>(holds); }
   // Containers that Recover did not know.
   [[nodiscard]] virtual std::vector<UnknownContainer> Unknown() const { return {}; }
   // Other limits from now on; what is open stays open.

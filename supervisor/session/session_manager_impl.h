@@ -39,7 +39,10 @@ class SessionManagerImpl final : public SessionManager {
   absl::Status Close(const std::string& session, bool force, Deadline deadline) override;
   absl::StatusOr<std::string> Freeze(const std::string& session, const std::string& reason,
                                      Deadline deadline) override;
+  absl::StatusOr<std::string> FreezeQuickly(const std::string& session, const std::string& reason,
+                                            Deadline deadline) override;
   absl::Status Thaw(const std::string& session, Deadline deadline) override;
+  void SetHolds(std::vector<HoldRule> holds) override { holds_.Set(std::move(holds)); }
   [[nodiscard]] std::vector<UnknownContainer> Unknown() const override;
   void SetLimits(const SessionsConfig& limits) override;
   void Stop() override;
@@ -83,6 +86,16 @@ class SessionManagerImpl final : public SessionManager {
   // Waits until nobody else changes the session, and keeps others away until EndChange.
   absl::StatusOr<EntryPtr> BeginChange(const std::string& session, Deadline deadline);
   void EndChange(const EntryPtr& entry);
+  absl::StatusOr<std::string> FreezeBy(const std::string& session, const std::string& reason,
+                                       bool quickly, Deadline deadline);
+  // Into the record. `Tell` is for what has happened or must not be held up, `TellFirst` for what
+  // is not to happen untold.
+  void Tell(const char* what, const SessionEntry& entry, const SandboxIdentity& identity,
+            const std::string& reason) const;
+  [[nodiscard]] absl::Status TellFirst(const char* what, const SessionEntry& entry,
+                                       const SandboxIdentity& identity) const;
+  // Tells the record should the sandbox be lost.
+  void WatchLoss(const EntryPtr& entry);
   absl::Status PutRecord(const EntryPtr& entry, const std::string& state);
   // Removes container and record; `entry` is busy and kClosing. What fails is kept in leftovers_
   // and tried again by the timer.
@@ -107,6 +120,7 @@ class SessionManagerImpl final : public SessionManager {
   SandboxFactory& sandboxes_;
   // Shared with the entries, which calls may hold for longer than this lives.
   const std::shared_ptr<ToolUids> tool_uids_;
+  HoldRules holds_;
 
   mutable Mutex mu_;
   CondVar changed_;

@@ -143,6 +143,13 @@ void SessionManagerImpl::AdoptRecord(const SessionRecord& record, Deadline deadl
     identity->container_id = record.container_id;
   }
   const std::string why(adopted.status().message());
+  Tell(adopted.ok() ? "adopted" : "lost", *entry, *identity,
+       adopted.ok() && frozen ? "frozen" : why);
+  {
+    MutexLock hold(mu_);
+    entry->sandbox = adopted.ok() ? *adopted : nullptr;
+  }
+  WatchLoss(entry);
   MutexLock hold(mu_);
   entry->identity = *identity;
   if (tool_uids_->Reserve(identity->tool_uid)) {
@@ -154,7 +161,6 @@ void SessionManagerImpl::AdoptRecord(const SessionRecord& record, Deadline deadl
                                 : SessionState::kLost;
   entry->reason = frozen ? record.reason : adopted.ok() ? "" : why;
   if (adopted.ok()) {
-    entry->sandbox = *std::move(adopted);
     spdlog::info("session \"{}\": sandbox {} adopted{}", Printable(entry->name, 120),
                  entry->identity.id, frozen ? ", frozen" : "");
   } else {
