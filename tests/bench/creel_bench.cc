@@ -1,6 +1,6 @@
-// `make bench`: Creel beside what it is compared with, in one run on one machine. Prints a table and
-// writes build/bench.json. Times are medians; machines are noisy, so the figures are ratios where
-// they can be.
+// `make bench`: Creel beside what it is compared with, in one run on one machine. Prints a table
+// and writes build/bench.json. Times are medians; machines are noisy, so the figures are ratios
+// where they can be.
 #include <dirent.h>
 #include <fcntl.h>
 #include <spawn.h>
@@ -18,6 +18,8 @@
 #include <string>
 #include <vector>
 
+#include "supervisor/audit/audit_log.h"
+#include "supervisor/audit/events.h"
 #include "tests/bench/engine_http.h"
 #include "tests/bench/figures.h"
 #include "tests/bench/spawner.h"
@@ -104,7 +106,8 @@ pid_t InitPid(EngineHttp& engine, const std::string& container) {
   return info.at("State").at("Pid");
 }
 
-void ExecLatency(Report& report, Spawner& spawner, Supervisor& supervisor, EngineHttp& engine) {
+Samples ExecLatency(Report& report, Spawner& spawner, Supervisor& supervisor,
+                    EngineHttp& engine) {
   const std::string container = supervisor.Get(kSession).container_id();
   Samples bare;
   Samples creel;
@@ -124,6 +127,32 @@ void ExecLatency(Report& report, Spawner& spawner, Supervisor& supervisor, Engin
                 "exec of true through the supervisor, over a bare spawn");
   report.Figure("docker_exec_over_exec", docker.Median() / creel.Median(), ">= 40",
                 "the engine's exec API over Creel's exec");
+  return creel;
+}
+
+// What the record adds to a call: its two lines, written as creeld writes them, beside its own.
+void RecordCost(Report& report, Supervisor& supervisor, const Samples& exec) {
+  SystemClock clock;
+  const auto audit = AuditLog::Open(
+      {.directory = supervisor.state_dir() + "/bench-record", .install_id = "bench"}, clock);
+  Require(audit.ok(), "the record for the bench");
+  Samples both;
+  for (int i = 0; i < 2000; ++i) {
+    const CallFacts call{.number = static_cast<uint64_t>(i),
+                         .session = kSession,
+                         .sender = "whatsapp:+15555550123",
+                         .tool = "exec",
+                         .summary = "true",
+                         .tool_call_id = "call-1",
+                         .rule = "placement.non-main"};
+    both.Add(TimeMs([&] {
+      Require((*audit)->Append(CallAllowed(call)).ok(), "append");
+      (*audit)->Keep(CallEnded(call, "0123456789abcdef", "exit 0", std::chrono::microseconds(900)));
+    }));
+  }
+  report.Times("two lines of the record", both);
+  report.Figure("audit_overhead_pct", 100 * both.Median() / exec.Median(), "<= 5",
+                "both lines of the record of a call, over the call (exec of true)");
 }
 
 void CliLatency(Report& report, Supervisor& supervisor) {
@@ -174,9 +203,8 @@ void ColdOpen(Report& report, Supervisor& supervisor, EngineHttp& engine) {
       engine.Call("POST", "/containers/" + id + "/start");
     }));
     engine.Call("DELETE", "/containers/" + id + "?force=1");
-    cold.Add(TimeMs([&] {
-      Require(supervisor.Exec(SessionName(i), {"true"}).code() == 0, "cold open");
-    }));
+    cold.Add(TimeMs(
+        [&] { Require(supervisor.Exec(SessionName(i), {"true"}).code() == 0, "cold open"); }));
     Require(supervisor.Close(SessionName(i)).ok(), "close");
   }
   report.Times("raw create and start of the same container", raw);
@@ -223,9 +251,9 @@ void Throughput(Report& report, Supervisor& supervisor, EngineHttp& engine) {
   report.Figure("guard_overhead_pct", 100 * guard_ms / all_ms, "<= 10",
                 "the frame guard's share of all processor time of that stream");
 
-  Require(supervisor.Exec(kSession, {"dd", "if=/dev/zero", "of=big", "bs=1M", "count=256"}).code() ==
-              0,
-          "dd");
+  Require(
+      supervisor.Exec(kSession, {"dd", "if=/dev/zero", "of=big", "bs=1M", "count=256"}).code() == 0,
+      "dd");
   Samples read;
   for (int i = 0; i < 5; ++i) {
     size_t bytes = 0;
@@ -253,15 +281,14 @@ void Memory(Report& report, Supervisor& supervisor, EngineHttp& engine) {
     Require(supervisor.Exec(SessionName(i), {"true"}).code() == 0, "50 sessions");
   }
   const pid_t shim = InitPid(engine, supervisor.Get(SessionName(0)).container_id());
-  report.Figure("shim_private_mb",
-                SmapsKb(shim, {"Private_Clean", "Private_Dirty"}) / 1024, "<= 2",
+  report.Figure("shim_private_mb", SmapsKb(shim, {"Private_Clean", "Private_Dirty"}) / 1024, "<= 2",
                 "private memory of an idle shim, MB");
   report.Figure("supervisor_mb_50", StatusValue(supervisor.pid(), "VmRSS") / 1024, "<= 40",
                 "resident memory of the supervisor with 50 sessions, MB");
 
   std::vector<std::unique_ptr<grpc::ClientContext>> contexts;
-  std::vector<std::unique_ptr<grpc::ClientReaderWriter<gateway::v1::ExecRequest,
-                                                       gateway::v1::ExecResponse>>>
+  std::vector<std::unique_ptr<
+      grpc::ClientReaderWriter<gateway::v1::ExecRequest, gateway::v1::ExecResponse>>>
       streams;
   for (int i = 0; i < 200; ++i) {
     contexts.push_back(std::make_unique<grpc::ClientContext>());
@@ -291,7 +318,8 @@ int Main(const std::string& output) {
   EngineHttp engine("/var/run/docker.sock");
   Supervisor supervisor({.sandbox_config = "  limits:\n    workspace: 1GiB\n"});
   Require(supervisor.Exec(kSession, {"true"}).code() == 0, "the first exec: " + supervisor.Log());
-  ExecLatency(report, spawner, supervisor, engine);
+  const Samples exec = ExecLatency(report, spawner, supervisor, engine);
+  RecordCost(report, supervisor, exec);
   CliLatency(report, supervisor);
   ColdOpen(report, supervisor, engine);
   Throughput(report, supervisor, engine);

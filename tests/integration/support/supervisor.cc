@@ -63,8 +63,7 @@ std::shared_ptr<grpc::Channel> Channel(const std::string& socket) {
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 20);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 100);
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  return grpc::CreateCustomChannel("unix:" + socket, grpc::InsecureChannelCredentials(),
-                                   arguments);
+  return grpc::CreateCustomChannel("unix:" + socket, grpc::InsecureChannelCredentials(), arguments);
 }
 
 }  // namespace
@@ -130,14 +129,13 @@ void Supervisor::Begin(const std::string& shim) {
     text.insert(text.find("paths:\n") + 7, "  shim: " + shim + "\n");
     std::ofstream(dir_ + "/creel.yaml") << text;
   }
-  process_ = std::make_unique<Background>(
-      std::vector<std::string>{Env("CREEL_CREELD", CREEL_TEST_CREELD), "--config",
-                               dir_ + "/creel.yaml"},
-      dir_ + "/creeld.log");
+  process_ =
+      std::make_unique<Background>(std::vector<std::string>{Env("CREEL_CREELD", CREEL_TEST_CREELD),
+                                                            "--config", dir_ + "/creel.yaml"},
+                                   dir_ + "/creeld.log");
   // A channel that failed once waits for seconds before it tries again.
-  Eventually(
-      [this] { return !process_->running() || Listens(run_dir() + "/operator.sock"); },
-      std::chrono::seconds(30));
+  Eventually([this] { return !process_->running() || Listens(run_dir() + "/operator.sock"); },
+             std::chrono::seconds(30));
   gateway_ = gateway::v1::Gateway::NewStub(Channel(run_dir() + "/gateway.sock"));
   operator_ = operator_::v1::Operator::NewStub(Channel(run_dir() + "/operator.sock"));
   const bool up = Eventually(
@@ -184,6 +182,18 @@ Supervisor::~Supervisor() {
   }
   std::error_code ignored;
   fs::remove_all(dir_, ignored);
+}
+
+std::shared_ptr<grpc::Channel> Supervisor::OperatorChannel() const {
+  return Channel(run_dir() + "/operator.sock");
+}
+
+Finished Supervisor::Creel(const std::vector<std::string>& arguments) const {
+  std::vector<std::string> argv{Env("CREEL_CLI", CREEL_TEST_CLI), "--socket",
+                                run_dir() + "/gateway.sock", "--operator-socket",
+                                run_dir() + "/operator.sock"};
+  argv.insert(argv.end(), arguments.begin(), arguments.end());
+  return RunProgram(argv, "", std::chrono::seconds(300));
 }
 
 std::string Supervisor::Log() const { return ReadAll(dir_ + "/creeld.log"); }
@@ -345,7 +355,8 @@ std::vector<std::string> ContainersOf(const Supervisor& supervisor) {
   // The container's first mount is a folder of this supervisor's.
   std::vector<std::string> ours;
   const std::string& host = supervisor.engine_host();
-  for (const std::string& id : Docker(host, {"ps", "-aq", "--no-trunc", "--filter", "label=creel.sandbox"})) {
+  for (const std::string& id :
+       Docker(host, {"ps", "-aq", "--no-trunc", "--filter", "label=creel.sandbox"})) {
     const auto mounts = Docker(host, {"inspect", "-f", "{{json .Mounts}}", id});
     if (!mounts.empty() && mounts[0].find(supervisor.dir() + "/") != std::string::npos) {
       ours.push_back(id);

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <grpcpp/channel.h>
+
 #include <chrono>
 #include <functional>
 #include <memory>
@@ -16,13 +18,13 @@ namespace creel::testing {
 
 // How a supervisor under test is set up.
 struct SupervisorOptions {
-  std::string engine_host{};   // empty: the machine's engine
-  std::string runtime{};       // empty: $CREEL_TEST_RUNTIME, else the engine's default
-  std::string extra_config{};  // YAML added at the end, at top level
+  std::string engine_host{};     // empty: the machine's engine
+  std::string runtime{};         // empty: $CREEL_TEST_RUNTIME, else the engine's default
+  std::string extra_config{};    // YAML added at the end, at top level
   std::string sandbox_config{};  // YAML lines of the `sandbox` section, indented by two
   std::string image{};           // empty: $CREEL_TEST_IMAGE, else creel-sandbox:latest
   std::string shim{};            // empty: the one just built
-  std::string keep_dir{};  // run and state folders of an earlier supervisor to go on with
+  std::string keep_dir{};        // run and state folders of an earlier supervisor to go on with
 };
 
 // What a command in a sandbox left behind.
@@ -50,6 +52,10 @@ class Supervisor {
 
   gateway::v1::Gateway::Stub& gateway() { return *gateway_; }
   operator_::v1::Operator::Stub& operators() { return *operator_; }
+  // For the operator's other services.
+  [[nodiscard]] std::shared_ptr<grpc::Channel> OperatorChannel() const;
+  // Runs the creel command against this supervisor.
+  [[nodiscard]] Finished Creel(const std::vector<std::string>& arguments) const;
   [[nodiscard]] const std::string& dir() const { return dir_; }
   [[nodiscard]] std::string run_dir() const { return dir_ + "/run"; }
   [[nodiscard]] std::string state_dir() const { return dir_ + "/state"; }
@@ -57,13 +63,15 @@ class Supervisor {
   [[nodiscard]] std::string Log() const;
   [[nodiscard]] pid_t pid() const { return process_->pid(); }
 
-  // Ends the daemon with this signal and starts another (with `shim`, if given) on the same folders.
+  // Ends the daemon with this signal and starts another (with `shim`, if given) on the same
+  // folders.
   void Restart(int signal, const std::string& shim = "");
   // Ends the daemon and leaves everything else, for the next one.
   void Stop(int signal);
   void StartAgain(const std::string& shim = "");
 
-  grpc::Status Open(const std::string& session, gateway::v1::OpenSessionResponse* response = nullptr,
+  grpc::Status Open(const std::string& session,
+                    gateway::v1::OpenSessionResponse* response = nullptr,
                     const std::function<void(gateway::v1::OpenSessionRequest&)>& change = {});
   grpc::Status Close(const std::string& session);
   gateway::v1::Session Get(const std::string& session);
