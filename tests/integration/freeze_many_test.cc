@@ -1,4 +1,5 @@
-// Fifty busy sessions stand still at once. CREEL_FREEZE_ROUNDS says how often; twice by default.
+// Fifty busy sessions stand still at once. `make campaign` does it twenty times
+// (CREEL_FREEZE_ROUNDS).
 #include <doctest/doctest.h>
 
 #include <algorithm>
