@@ -8,4 +8,16 @@ const std::vector<std::string> kConcessions{
     "userns-remap",       "no-blkio",   "no-pids-limit", "no-memory-limit",
 };
 
+PolicyConfig::PolicyConfig() {
+  LevelConfig& owner = levels[kOwner];
+  owner.rank = kOwnerRank;
+  owner.allow = {"*"};
+  owner.host = owner.commands = owner.keys = owner.paths = owner.listings = true;
+  LevelConfig& friends = levels[kFriend];
+  friends.rank = kFriendRank;
+  friends.allow = {"group:runtime", "group:fs", "web_search", "session_status"};
+  friends.ask = {"group:messaging"};
+  levels[kStranger].rank = kStrangerRank;
+}
+
 }  // namespace creel

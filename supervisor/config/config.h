@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "supervisor/config/policy_config.h"
 #include "supervisor/config/record_config.h"
 
 namespace creel {
@@ -119,6 +120,33 @@ struct LogConfig {
 //   rootless-engine, userns-remap, no-blkio, no-pids-limit, no-memory-limit
 extern const std::vector<std::string> kConcessions;
 
+// Where a value of the configuration stands.
+struct Origin {
+  std::string file;
+  int line = 0;
+  std::string value;       // as it stands there, cut at 256 bytes
+  std::string source_key;  // its key in that file, if it has another name there
+};
+
+// Something in the gateway's own file that was not taken over.
+struct IgnoredKey {
+  std::string key;
+  int line = 0;
+  std::string why;
+};
+
+// Where the values came from and what else the gateway's file told. Another file with the same
+// values is the same configuration.
+struct Provenance {
+  std::map<std::string, Origin> origins;  // by key
+  std::vector<IgnoredKey> ignored;
+  // The gateway's session.dmScope; empty if it does not say.
+  std::string dm_scope;
+  // Values of the gateway's keys and tokens, which must never leave in a reply.
+  std::vector<std::string> secrets;
+  bool operator==(const Provenance&) const { return true; }
+};
+
 // The whole configuration, checked. See docs/configuration.md.
 struct Config {
   std::string file;  // empty: defaults
@@ -127,13 +155,16 @@ struct Config {
   DoorConfig gateway;
   // Uids that may connect to gateway.sock besides root; empty: whoever its mode lets in.
   std::vector<uint32_t> gateway_uids;
+  std::string gateway_import;  // the gateway's own file; empty: none
   DoorConfig operator_door;
   SandboxConfig sandbox;
   SessionsConfig sessions;
+  PolicyConfig policy;
   LogConfig log;
   RecordConfig audit;
   IncidentConfig incident;
   std::set<std::string> concessions;
+  Provenance provenance;
   bool operator==(const Config&) const = default;
 };
 

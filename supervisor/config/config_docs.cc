@@ -49,7 +49,8 @@ std::string DefaultConfigYaml() {
       "# key, and before the sections above it, to change it.\n";
   std::vector<std::string> open;
   for (const KeySpec& spec : KeyTable()) {
-    const std::vector<std::string> sections = SectionsOf(spec.path);
+    const std::vector<std::string> sections =
+        SectionsOf(spec.example.empty() ? spec.path : spec.example);
     for (size_t level = 0; level < sections.size(); ++level) {
       if (level >= open.size() || open[level] != sections[level]) {
         out += fmt::format("{}#{}{}:\n", level == 0 ? "\n" : "", std::string(level * 2, ' '),
@@ -84,11 +85,15 @@ std::string ConfigReference() {
       "Sizes are bytes or end in `KiB`, `MiB`, `GiB`, `TiB`. Times end in `ms`, `s`, `m`, `h`, "
       "`d`.\n"
       "\n"
-      "On `SIGHUP` (`systemctl reload`) the file is read again. `sessions.*` and `log.level` then "
-      "count at\n"
-      "once; a change of any other key is named in the log and waits for a restart. Sandboxes that "
-      "are\n"
-      "open keep what they were made with.\n"
+      "In a section such as `levels.*` the `*` stands for a name of your choice.\n"
+      "\n"
+      "On `SIGHUP` (`systemctl reload`) and by `creel policy reload` the file is read again. What "
+      "decides who\n"
+      "may do what (`levels`, `channels`, `rules`, `pairing`, `approvals`, `replies`, `trust`, "
+      "`read_only`,\n"
+      "`mention_patterns`), `sessions.*` and `log.level` then count at once; a change of any other "
+      "key is named\n"
+      "and waits for a restart. Sandboxes that are open keep what they were made with.\n"
       "\n"
       "This page is written by `creeld --print-config-reference`.\n";
   std::string section = "-";

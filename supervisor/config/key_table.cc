@@ -167,7 +167,7 @@ KeyError ReadConcessions(const YamlNode& node, Config& config) {
   [](Config & c) -> auto& { return c.name; }
 
 std::vector<KeySpec> MakeTable() {
-  return {
+  std::vector<KeySpec> table{
       {"engine.host", "text", "",
        "Where the Docker Engine answers: `unix:///path` or `tcp://host:port`. Empty: "
        "`$DOCKER_HOST`, "
@@ -203,6 +203,10 @@ std::vector<KeySpec> MakeTable() {
        Mode(FIELD(gateway.mode))},
       {"gateway.uids", "list of user ids", "[]",
        "Who may connect besides root. Empty: whoever the mode lets in.", ReadUids},
+      {"gateway.import", "path", "",
+       "The gateway's own configuration (JSON5), from which senders, groups, mention patterns and "
+       "sandbox limits are taken. What stands in this file wins. See docs/policy.md.",
+       Path(FIELD(gateway_import), true)},
 
       {"operator.socket", "path", "",
        "Where the operator connects. Empty: `operator.sock` in run_dir.",
@@ -318,6 +322,15 @@ std::vector<KeySpec> MakeTable() {
        "docs/modes.md.",
        ReadConcessions},
   };
+  for (KeySpec& spec : PolicyKeys()) {
+    // Those without a section stand with the others of that kind, at the end.
+    const std::string before =
+        spec.path.find('.') == std::string::npos ? "concessions" : "log.level";
+    const auto at = std::find_if(table.begin(), table.end(),
+                                 [&](const KeySpec& other) { return other.path == before; });
+    table.insert(at, std::move(spec));
+  }
+  return table;
 }
 
 #undef FIELD

@@ -1,22 +1,21 @@
 #include "supervisor/config/load_config.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <map>
 #include <utility>
 #include <vector>
 
 #include "supervisor/base/escape.h"
-#include "supervisor/base/unique_fd.h"
+#include "supervisor/config/gateway_import.h"
 #include "supervisor/config/key_table.h"
+#include "supervisor/config/read_file.h"
 #include "supervisor/config/text.h"
+#include "supervisor/config/value_readers.h"
 #include "supervisor/config/yaml_tree.h"
 
 namespace creel {
@@ -24,6 +23,36 @@ namespace {
 
 constexpr size_t kMaxErrors = 20;
 constexpr size_t kMaxFileBytes = 1u << 20;
+constexpr size_t kMaxShownBytes = 256;
+
+// A value as it may be shown on one line.
+std::string ShowNode(const YamlNode& node, size_t max_bytes) {
+  std::string text;
+  const auto add = [&](const YamlNode& item) {
+    if (text.size() < max_bytes) {
+      text += text.empty() ? "" : ", ";
+      text += ShowNode(item, max_bytes);
+    }
+  };
+  switch (node.kind) {
+    case YamlNode::Kind::kNull:
+      return "null";
+    case YamlNode::Kind::kScalar:
+      return Printable(node.text, max_bytes);
+    case YamlNode::Kind::kList:
+      for (const YamlNode& item : node.items) {
+        add(item);
+      }
+      return Printable(fmt::format("[{}]", text), max_bytes);
+    case YamlNode::Kind::kMap:
+      // The values may be what a tool's environment holds.
+      for (const auto& [key, value] : node.entries) {
+        add(key);
+      }
+      return Printable(fmt::format("{{{}}}", text), max_bytes);
+  }
+  return text;
+}
 
 // Fills a Config from a tree and collects what is wrong.
 class Loader {
@@ -38,7 +67,9 @@ class Loader {
     }
   }
 
-  void ReadSection(const YamlNode& node, const std::string& path) {
+  // `pattern` is `path` as the key table has it, with `*` for `names`.
+  void ReadSection(const YamlNode& node, const std::string& path, const std::string& pattern,
+                   const std::vector<std::string>& names) {
     if (node.kind == YamlNode::Kind::kNull) {
       return;
     }
@@ -49,24 +80,57 @@ class Loader {
     }
     for (const auto& [key, value] : node.entries) {
       const std::string name = path.empty() ? key.text : fmt::format("{}.{}", path, key.text);
-      if (const auto found = keys_.find(name); found != keys_.end()) {
-        places_[name] = {value.line, value.column};
-        if (const KeyError error = found->second->read(value, config_)) {
-          Wrong(value, fmt::format("'{}' {}", name, *error));
+      std::string form = pattern.empty() ? key.text : fmt::format("{}.{}", pattern, key.text);
+      std::vector<std::string> here = names;
+      if (const std::string any = pattern + ".*"; IsSection(any)) {
+        form = any;
+        here.push_back(key.text);
+        if (const KeyError error = MakeNamedEntry(form, here, config_)) {
+          Wrong(key, fmt::format("'{}' {}", Printable(name, 300), *error));
+          continue;
         }
-      } else if (std::find(sections_.begin(), sections_.end(), name) != sections_.end()) {
+      }
+      if (const auto found = keys_.find(form); found != keys_.end()) {
+        ReadKey(*found->second, name, here, value);
+      } else if (IsSection(form)) {
         places_[name] = {key.line, key.column};
-        ReadSection(value, name);
+        ReadSection(value, name, form, here);
       } else {
         Wrong(key, fmt::format("'{}' is not a key of the configuration{}", Printable(name, 120),
-                               Hint(path, key.text)));
+                               Hint(pattern, key.text)));
       }
     }
   }
 
+  // What the gateway's own file says. What ReadSection reads later wins.
+  void ReadImport(const YamlNode& root) {
+    const YamlNode* const section = Child(root, "gateway");
+    const YamlNode* const key = section == nullptr ? nullptr : Child(*section, "import");
+    std::string path;
+    if (key == nullptr || ReadPath(*key, /*or_empty=*/true, path) || path.empty()) {
+      return;  // a path that is none is told by ReadSection
+    }
+    absl::StatusOr<GatewayImport> import = ImportGateway(path);
+    if (!import.ok()) {
+      foreign_errors_.emplace_back(import.status().message());
+      return;
+    }
+    source_file_ = path;
+    for (const ImportedValue& value : import->values) {
+      source_key_ = value.source_key;
+      ReadKey(*keys_.at(value.pattern), value.key, value.names, value.node);
+    }
+    source_file_.clear();
+    source_key_.clear();
+    config_.provenance.ignored = std::move(import->ignored);
+    config_.provenance.dm_scope = std::move(import->dm_scope);
+    config_.provenance.secrets = std::move(import->secrets);
+  }
+
   // What no single key can know.
   void CheckTogether() {
-    const LimitsConfig& limits = config_.sandbox.limits;
+    LimitsConfig& limits = config_.sandbox.limits;
+    FitToImportedMemory(limits);
     const uint64_t in_memory = limits.tmp_bytes + limits.run_bytes + limits.shm_bytes;
     if (in_memory > limits.memory_bytes / 2) {
       WrongAt({"sandbox.limits.tmp", "sandbox.limits.shm", "sandbox.limits.run",
@@ -100,10 +164,11 @@ class Loader {
     CheckPaths();
     CheckEngine();
     CheckDoors();
+    CheckPolicy();
   }
 
   absl::StatusOr<Config> Finish() {
-    if (errors_.empty()) {
+    if (errors_.empty() && foreign_errors_.empty()) {
       config_.file = file_;
       return std::move(config_);
     }
@@ -111,7 +176,10 @@ class Loader {
       return std::pair(a.line, a.column) < std::pair(b.line, b.column);
     });
     const size_t shown = std::min(errors_.size(), kMaxErrors);
-    std::vector<std::string> lines;
+    std::vector<std::string> lines = foreign_errors_;
+    if (lines.size() > kMaxErrors) {
+      lines.resize(kMaxErrors);
+    }
     for (size_t i = 0; i < shown; ++i) {
       lines.push_back(
           fmt::format("{}:{}:{}: {}", file_, errors_[i].line, errors_[i].column, errors_[i].text));
@@ -131,6 +199,59 @@ class Loader {
 
   void Wrong(const YamlNode& node, std::string text) {
     errors_.push_back({node.line, node.column, std::move(text)});
+  }
+
+  [[nodiscard]] bool IsSection(const std::string& form) const {
+    return std::find(sections_.begin(), sections_.end(), form) != sections_.end();
+  }
+
+  // The gateway knows of no tmpfs: what its memory limit leaves no room for is made smaller, unless
+  // it is said here how large it is.
+  void FitToImportedMemory(LimitsConfig& limits) const {
+    const auto& origins = config_.provenance.origins;
+    const auto memory = origins.find("sandbox.limits.memory");
+    if (memory == origins.end() || memory->second.file == file_) {
+      return;
+    }
+    const std::pair<const char*, uint64_t*> parts[] = {
+        {"tmp", &limits.tmp_bytes}, {"run", &limits.run_bytes}, {"shm", &limits.shm_bytes}};
+    for (const auto& [name, bytes] : parts) {
+      if (!origins.contains(fmt::format("sandbox.limits.{}", name))) {
+        const uint64_t share = name[0] == 't' ? 4 : 8;
+        *bytes = std::min(*bytes, limits.memory_bytes / share);
+      }
+    }
+  }
+
+  static const YamlNode* Child(const YamlNode& node, std::string_view name) {
+    for (const auto& [key, value] : node.entries) {
+      if (key.text == name) {
+        return &value;
+      }
+    }
+    return nullptr;
+  }
+
+  void ReadKey(const KeySpec& spec, const std::string& name, const std::vector<std::string>& names,
+               const YamlNode& value) {
+    const KeyError error =
+        spec.read_named ? spec.read_named(value, names, config_) : spec.read(value, config_);
+    const bool foreign = !source_file_.empty();
+    if (error && foreign) {
+      foreign_errors_.push_back(fmt::format("{}:{}:{}: '{}' {}", source_file_, value.line,
+                                            value.column, Printable(source_key_, 120), *error));
+      return;
+    }
+    if (error) {
+      Wrong(value, fmt::format("'{}' {}", Printable(name, 300), *error));
+    }
+    if (!foreign) {
+      places_[name] = {value.line, value.column};
+    }
+    config_.provenance.origins[name] = {.file = foreign ? source_file_ : file_,
+                                        .line = value.line,
+                                        .value = ShowNode(value, kMaxShownBytes),
+                                        .source_key = source_key_};
   }
   // At the first of `keys` that the file holds.
   void WrongAt(const std::vector<std::string>& keys, std::string text) {
@@ -260,12 +381,64 @@ class Loader {
     }
   }
 
+  void CheckPolicy() {
+    PolicyConfig& policy = config_.policy;
+    const auto known = [&](const std::string& level) { return policy.levels.contains(level); };
+    std::vector<std::string> words;
+    std::map<uint32_t, std::string> ranks;
+    for (const auto& [name, level] : policy.levels) {
+      words.push_back(name);
+      const std::string key = fmt::format("levels.{}.rank", name);
+      const bool built_in = name == kOwner || name == kFriend || name == kStranger;
+      const uint32_t own = name == kOwner    ? kOwnerRank
+                           : name == kFriend ? kFriendRank
+                                             : kStrangerRank;
+      if (built_in && level.rank != own) {
+        WrongAt({key}, fmt::format("'{}' is {} and cannot be changed", key, own));
+      } else if (!built_in && (level.rank <= kStrangerRank || level.rank >= kOwnerRank)) {
+        WrongAt(
+            {key, fmt::format("levels.{}", name)},
+            fmt::format("'{}' must be from 1 to 99: a level of your own stands between stranger "
+                        "and owner",
+                        key));
+      } else if (const auto [other, fresh] = ranks.emplace(level.rank, name); !fresh) {
+        WrongAt({key}, fmt::format("'{}' is {}, as that of '{}'; no two levels have the same rank",
+                                   key, level.rank, other->second));
+      }
+    }
+    constexpr size_t kMaxLevels = 32;
+    if (policy.levels.size() > kMaxLevels) {
+      WrongAt({"levels"}, fmt::format("'levels' has more than {} levels", kMaxLevels));
+    }
+    const auto no_level = [&](const std::string& key, const std::string& level) {
+      const std::string near = Nearest(level, words);
+      WrongAt({key}, fmt::format("'{}' names '{}', which is no level{}", Printable(key, 120),
+                                 Printable(level, 80),
+                                 near.empty() ? "" : fmt::format("; did you mean '{}'?", near)));
+    };
+    if (!known(policy.unnamed)) {
+      no_level("trust.unnamed", policy.unnamed);
+    }
+    for (const auto& [name, rule] : policy.rules) {
+      for (const std::string& level : rule.levels) {
+        if (!known(level)) {
+          no_level(fmt::format("rules.{}.levels", name), level);
+        }
+      }
+    }
+  }
+
   std::string file_;
   Config config_;
   std::map<std::string, const KeySpec*> keys_;
   std::vector<std::string> sections_;
   std::map<std::string, std::pair<int, int>> places_;
   std::vector<Error> errors_;
+  // Of the gateway's file, each with its place.
+  std::vector<std::string> foreign_errors_;
+  // While that file is read: its name, and the key's name there.
+  std::string source_file_;
+  std::string source_key_;
 };
 
 }  // namespace
@@ -273,39 +446,14 @@ class Loader {
 absl::StatusOr<Config> ParseConfig(std::string_view text, const std::string& file) {
   ASSIGN_OR_RETURN(const YamlNode root, ParseYaml(text, file));
   Loader loader(file);
-  loader.ReadSection(root, "");
+  loader.ReadImport(root);
+  loader.ReadSection(root, "", "", {});
   loader.CheckTogether();
   return loader.Finish();
 }
 
 absl::StatusOr<Config> LoadConfig(const std::string& file) {
-  // Not blocking: the path may be a fifo.
-  const UniqueFd fd(::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
-  if (!fd.valid()) {
-    return ErrnoStatus(errno, fmt::format("open the configuration '{}'", file));
-  }
-  struct stat info {};
-  if (::fstat(fd.get(), &info) != 0) {
-    return ErrnoStatus(errno, fmt::format("look at the configuration '{}'", file));
-  }
-  if (!S_ISREG(info.st_mode)) {
-    return absl::InvalidArgumentError(fmt::format("the configuration '{}' is not a file", file));
-  }
-  std::string text;
-  std::array<char, 16384> buffer;
-  while (text.size() <= kMaxFileBytes) {
-    const ssize_t got = ::read(fd.get(), buffer.data(), buffer.size());
-    if (got < 0 && errno == EINTR) {
-      continue;
-    }
-    if (got < 0) {
-      return ErrnoStatus(errno, fmt::format("read the configuration '{}'", file));
-    }
-    if (got == 0) {
-      break;
-    }
-    text.append(buffer.data(), static_cast<size_t>(got));
-  }
+  ASSIGN_OR_RETURN(const std::string text, ReadWholeFile(file, kMaxFileBytes + 1));
   return ParseConfig(text, file);
 }
 
