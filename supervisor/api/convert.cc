@@ -79,6 +79,7 @@ gateway::v1::Session ToMessage(const SessionView& view, const std::string& workd
   session.set_container_id(view.identity.container_id);
   session.set_processes(view.processes);
   session.set_reason(Printable(view.reason, 1024));
+  session.set_trust_level(view.trust_level);
   return session;
 }
 

@@ -56,8 +56,9 @@ absl::StatusOr<std::shared_ptr<RemoteProcess>> FindProcess(CallTicket& ticket,
 
 }  // namespace
 
-GatewayService::GatewayService(SessionManager& sessions, CallGate& gate, std::string workdir)
-    : sessions_(sessions), gate_(gate), workdir_(std::move(workdir)) {}
+GatewayService::GatewayService(SessionManager& sessions, CallGate& gate, std::string workdir,
+                               PolicyDesk* desk)
+    : sessions_(sessions), gate_(gate), workdir_(std::move(workdir)), desk_(desk) {}
 
 grpc::ServerUnaryReactor* GatewayService::OpenSession(
     grpc::CallbackServerContext* context, const gateway::v1::OpenSessionRequest* request,

@@ -5,6 +5,7 @@
 #include "creel/gateway/v1/gateway.grpc.pb.h"
 #include "supervisor/api/worker_pool.h"
 #include "supervisor/session/call_gate.h"
+#include "supervisor/session/policy_desk.h"
 #include "supervisor/session/session_manager.h"
 
 namespace creel {
@@ -13,8 +14,10 @@ namespace creel {
 // back. Decides nothing. Thread-safe.
 class GatewayService final : public gateway::v1::Gateway::CallbackService {
  public:
-  // All must outlive the service. `workdir` is where workspaces lie in a sandbox.
-  GatewayService(SessionManager& sessions, CallGate& gate, std::string workdir);
+  // All must outlive the service. `workdir` is where workspaces lie in a sandbox. Without a desk
+  // the calls that ask for decisions end with UNIMPLEMENTED.
+  GatewayService(SessionManager& sessions, CallGate& gate, std::string workdir,
+                 PolicyDesk* desk = nullptr);
 
   grpc::ServerUnaryReactor* OpenSession(grpc::CallbackServerContext* context,
                                         const gateway::v1::OpenSessionRequest* request,
@@ -76,12 +79,34 @@ class GatewayService final : public gateway::v1::Gateway::CallbackService {
   grpc::ServerReadReactor<gateway::v1::TarInRequest>* TarIn(
       grpc::CallbackServerContext* context, gateway::v1::TarInResponse* response) override;
 
+  // gateway_policy.cc
+  grpc::ServerUnaryReactor* GetInfo(grpc::CallbackServerContext* context,
+                                    const gateway::v1::GetInfoRequest* request,
+                                    gateway::v1::GetInfoResponse* response) override;
+  grpc::ServerUnaryReactor* Admit(grpc::CallbackServerContext* context,
+                                  const gateway::v1::AdmitRequest* request,
+                                  gateway::v1::AdmitResponse* response) override;
+  grpc::ServerUnaryReactor* Authorize(grpc::CallbackServerContext* context,
+                                      const gateway::v1::AuthorizeRequest* request,
+                                      gateway::v1::AuthorizeResponse* response) override;
+  grpc::ServerUnaryReactor* CheckReply(grpc::CallbackServerContext* context,
+                                       const gateway::v1::CheckReplyRequest* request,
+                                       gateway::v1::CheckReplyResponse* response) override;
+  grpc::ServerUnaryReactor* GetPrompt(grpc::CallbackServerContext* context,
+                                      const gateway::v1::GetPromptRequest* request,
+                                      gateway::v1::GetPromptResponse* response) override;
+  grpc::ServerWriteReactor<gateway::v1::WatchStateResponse>* WatchState(
+      grpc::CallbackServerContext* context, const gateway::v1::WatchStateRequest* request) override;
+
  private:
   SessionManager& sessions_;
   CallGate& gate_;
   const std::string workdir_;
+  PolicyDesk* const desk_;
   // Openings and closings block. Their own threads, so that the operator's calls never wait here.
   WorkerPool workers_{8};
+  // Decisions may write to the database, and must not wait behind openings.
+  WorkerPool deciders_{4};
 };
 
 }  // namespace creel

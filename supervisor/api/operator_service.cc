@@ -26,12 +26,46 @@ constexpr size_t kMaxEngineJson = 1u << 20;
 
 }  // namespace
 
+std::vector<std::string> ChangedSections(const Config& before, const Config& after) {
+  std::vector<std::string> sections;
+  const auto compare = [&](const char* name, bool same) {
+    if (!same) {
+      sections.emplace_back(name);
+    }
+  };
+  const PolicyConfig& a = before.policy;
+  const PolicyConfig& b = after.policy;
+  compare("levels", a.levels == b.levels);
+  compare("channels", a.channels == b.channels);
+  compare("rules", a.rules == b.rules);
+  compare("trust", a.blocked == b.blocked && a.unnamed == b.unnamed);
+  compare("pairing",
+          a.pairing_lifetime == b.pairing_lifetime && a.pairing_pending == b.pairing_pending);
+  compare("approvals", a.approval_timeout == b.approval_timeout);
+  compare("replies", a.on_secret == b.on_secret && a.secret_files == b.secret_files &&
+                         a.host_paths == b.host_paths);
+  compare("mention_patterns", a.mention_patterns == b.mention_patterns);
+  compare("read_only", a.read_only == b.read_only);
+  compare("sessions", before.sessions == after.sessions);
+  compare("sandbox", before.sandbox == after.sandbox);
+  compare("log", before.log == after.log);
+  compare("engine", before.engine == after.engine);
+  compare("paths", before.paths == after.paths);
+  compare("gateway", before.gateway == after.gateway && before.gateway_uids == after.gateway_uids &&
+                         before.gateway_import == after.gateway_import);
+  compare("operator", before.operator_door == after.operator_door);
+  compare("concessions", before.concessions == after.concessions);
+  return sections;
+}
+
 OperatorService::OperatorService(SessionManager& sessions, Engine& engine, const Config& config,
-                                 DiagnoseFunction diagnose)
+                                 DiagnoseFunction diagnose, PolicyDesk* desk, ReloadFunction reload)
     : sessions_(sessions),
       engine_(engine),
       config_(config),
       diagnose_(std::move(diagnose)),
+      desk_(desk),
+      reload_(std::move(reload)),
       meter_(engine, sessions) {}
 
 grpc::ServerUnaryReactor* OperatorService::GetInfo(grpc::CallbackServerContext* context,
@@ -163,15 +197,24 @@ grpc::ServerUnaryReactor* OperatorService::FreezeSession(
                          sessions_.Freeze(request->session(),
                                           Printable(request->reason(), kMaxReason), deadline));
         response->set_method(method);
+        TellGateways();
         return absl::OkStatus();
       });
+}
+
+void OperatorService::TellGateways() {
+  if (desk_ != nullptr) {
+    desk_->Changed();
+  }
 }
 
 grpc::ServerUnaryReactor* OperatorService::ThawSession(
     grpc::CallbackServerContext* context, const operator_::v1::ThawSessionRequest* request,
     operator_::v1::ThawSessionResponse* /*response*/) {
   return OnWorker(*context, freezers_, kFreezeWithin, [this, request](Deadline deadline) {
-    return sessions_.Thaw(request->session(), deadline);
+    absl::Status thawed = sessions_.Thaw(request->session(), deadline);
+    TellGateways();
+    return thawed;
   });
 }
 

@@ -168,9 +168,11 @@ std::string DoorPath(const Config& config, const DoorConfig& door, const std::st
 // Destroyed from the last member to the first: listeners, then servers, then what they serve.
 struct ApiServer::Impl {
   explicit Impl(const Rooms& rooms)
-      : gateway(rooms.sessions, rooms.gate, rooms.config.sandbox.workdir),
-        operator_door(rooms.sessions, rooms.engine, rooms.config,
-                      [diagnose = rooms.diagnose] { return ToMessage(diagnose()); }) {
+      : gateway(rooms.sessions, rooms.gate, rooms.config.sandbox.workdir, rooms.desk),
+        operator_door(
+            rooms.sessions, rooms.engine, rooms.config,
+            [diagnose = rooms.diagnose] { return ToMessage(diagnose()); }, rooms.desk,
+            rooms.reload) {
     if (rooms.audit != nullptr) {
       record.emplace(*rooms.audit);
     }

@@ -4,6 +4,7 @@
 #include <memory>
 #include <vector>
 
+#include "supervisor/api/operator_service.h"
 #include "supervisor/base/clock.h"
 #include "supervisor/base/status.h"
 #include "supervisor/config/config.h"
@@ -36,6 +37,9 @@ class ApiServer {
     AuditLog* audit = nullptr;
     // Null (in tests): there is no creel.operator.v1.Incidents.
     IncidentManager* incidents = nullptr;
+    // Who may ask for what; without it the calls about that are not served.
+    PolicyDesk* desk = nullptr;
+    ReloadFunction reload{};
   };
 
   // Listens and serves from here on. On failure nothing is left behind:

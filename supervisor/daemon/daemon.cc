@@ -18,6 +18,7 @@
 #include "supervisor/daemon/door_check.h"
 #include "supervisor/daemon/folders.h"
 #include "supervisor/daemon/logging.h"
+#include "supervisor/daemon/policy_findings.h"
 #include "supervisor/daemon/reload.h"
 #include "supervisor/engine/docker_engine.h"
 #include "supervisor/incident/incident_manager.h"
@@ -25,7 +26,9 @@
 #include "supervisor/sandbox/link_pool.h"
 #include "supervisor/sandbox/shim_store.h"
 #include "supervisor/session/call_gate.h"
+#include "supervisor/session/policy_desk.h"
 #include "supervisor/session/session_manager.h"
+#include "supervisor/store/policy_store.h"
 #include "supervisor/store/store.h"
 
 namespace creel {
@@ -177,6 +180,8 @@ struct Daemon::Rooms {
   std::unique_ptr<LinkPool> links;
   std::unique_ptr<Sandbox::Host> host;
   SystemClock clock;
+  std::unique_ptr<PolicyStore> policy_store;
+  std::unique_ptr<PolicyDesk> desk;
   std::unique_ptr<SessionManager> sessions;
   std::unique_ptr<CallGate> gate;
   std::unique_ptr<IncidentManager> incidents;
@@ -233,7 +238,10 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config given,
                                                     .shim_path = stored.path,
                                                     .shim_sha256 = stored.sha256,
                                                     .audit = rooms.audit.get()});
+  ASSIGN_OR_RETURN(rooms.policy_store, PolicyStore::Open(config.paths.state_dir));
+  ASSIGN_OR_RETURN(rooms.desk, PolicyDesk::Create(config, *rooms.policy_store, rooms.clock));
   ASSIGN_OR_RETURN(rooms.sessions, SessionManager::Create(*rooms.host, *rooms.store, rooms.clock));
+  rooms.sessions->UseLevels(*rooms.desk);
   ASSIGN_OR_RETURN(rooms.incidents,
                    IncidentManager::Create({.evidence = {.sessions = *rooms.sessions,
                                                          .audit = *rooms.audit,
@@ -246,7 +254,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config given,
                                             .host = *rooms.host}));
   RETURN_IF_ERROR(rooms.sessions->Recover(After(kRecoverTimeout)));
   rooms.incidents->Resume();
-  rooms.gate = CallGate::Create(*rooms.sessions, config, *rooms.audit);
+  rooms.gate = CallGate::Create(*rooms.sessions, *rooms.desk, *rooms.audit);
   ASSIGN_OR_RETURN(rooms.api,
                    ApiServer::Start({.sessions = *rooms.sessions,
                                      .gate = *rooms.gate,
@@ -269,37 +277,64 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config given,
                                            return all;
                                          },
                                      .audit = rooms.audit.get(),
-                                     .incidents = rooms.incidents.get()}));
+                                     .incidents = rooms.incidents.get(),
+                                     .desk = rooms.desk.get(),
+                                     .reload = [raw = daemon.get()] { return raw->Reload(); }}));
   rooms.audit->Keep(SupervisorEvent("started", CREEL_VERSION));
   spdlog::info("creeld {} serves at {} and {}", CREEL_VERSION, config.gateway.path,
                config.operator_door.path);
   return daemon;
 }
 
-absl::Status Daemon::Reload() {
+absl::StatusOr<ReloadReport> Daemon::Reload() {
+  MutexLock hold(reload_mu_);
   if (config_->file.empty()) {
     return absl::FailedPreconditionError(
         "no configuration file is in use, so there is none to read again");
   }
   ASSIGN_OR_RETURN(const Config fresh, LoadConfig(config_->file));
+  ReloadReport report;
+  report.need_restart = NeedRestart(*config_, fresh);
+  // What counts at once; the rest stays as it runs.
+  Config next = *config_;
+  next.policy = fresh.policy;
+  next.provenance = fresh.provenance;
+  next.gateway_import = fresh.gateway_import;
+  next.sessions = fresh.sessions;
+  next.log.level = fresh.log.level;
+  report.changed = ChangedSections(*rooms_->desk->config(), next);
+  RETURN_IF_ERROR(rooms_->desk->Reload(next));
   rooms_->sessions->SetLimits(fresh.sessions);
   SetLogLevel(fresh.log.level);
   rooms_->audit->Keep(SupervisorEvent("reloaded", config_->file));
-  const std::vector<std::string> waiting = NeedRestart(*config_, fresh);
-  if (waiting.empty()) {
-    spdlog::info("the configuration was read again");
-  } else {
-    spdlog::warn(
-        "the configuration was read again; what changed in {} counts after a restart "
-        "(systemctl restart creeld)",
-        fmt::join(waiting, ", "));
+  for (const SessionView& view : rooms_->sessions->List()) {
+    if (!(view.identity.limits == fresh.sandbox.limits)) {
+      report.other_limits.push_back(view.session);
+    }
   }
-  return absl::OkStatus();
+  spdlog::info(
+      "the configuration was read again; changed: {}",
+      report.changed.empty() ? "nothing" : fmt::format("{}", fmt::join(report.changed, ", ")));
+  if (!report.need_restart.empty()) {
+    spdlog::warn("what changed in {} counts after a restart (systemctl restart creeld)",
+                 fmt::join(report.need_restart, ", "));
+  }
+  for (const std::string& session : report.other_limits) {
+    spdlog::warn(
+        "session \"{}\" has a sandbox with other limits than it would get now; close it to "
+        "have it made anew",
+        Printable(session, 120));
+  }
+  return report;
 }
 
 void Daemon::Stop() {
   if (rooms_ == nullptr) {
     return;
+  }
+  if (rooms_->desk != nullptr) {
+    // Calls that wait for the operator would hold the doors open.
+    rooms_->desk->approvals().Stop();
   }
   if (rooms_->audit != nullptr) {
     rooms_->audit->Keep(SupervisorEvent("stopping", ""));
@@ -314,6 +349,8 @@ void Daemon::Stop() {
   rooms_->gate.reset();
   rooms_->incidents.reset();
   rooms_->sessions.reset();
+  rooms_->desk.reset();
+  rooms_->policy_store.reset();
   rooms_->host.reset();
   rooms_->links.reset();
   rooms_->engine.reset();

@@ -5,7 +5,9 @@
 #include <string>
 #include <vector>
 
+#include "supervisor/api/operator_service.h"
 #include "supervisor/base/clock.h"
+#include "supervisor/base/mutex.h"
 #include "supervisor/base/status.h"
 #include "supervisor/config/config.h"
 #include "supervisor/sandbox/host_abilities.h"
@@ -27,7 +29,7 @@ class Daemon {
 
   // Reads the configuration file again. What may change while running counts at once; the rest is
   // named in the log. On an error nothing changes.
-  absl::Status Reload();
+  absl::StatusOr<ReloadReport> Reload();
 
   // Closes the doors, ends calls that are under way after a moment, drops the links. Containers
   // stay, and are adopted by the next start.
@@ -40,6 +42,8 @@ class Daemon {
   // What runs; another one that was read later may wait for a restart.
   const std::unique_ptr<Config> config_;
   std::unique_ptr<Rooms> rooms_;
+  // Readings of the file do not overtake each other.
+  Mutex reload_mu_;
 };
 
 }  // namespace creel

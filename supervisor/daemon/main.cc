@@ -23,6 +23,7 @@
 #include "supervisor/daemon/daemon.h"
 #include "supervisor/daemon/logging.h"
 #include "supervisor/daemon/notify.h"
+#include "supervisor/policy/policy.h"
 
 namespace creel {
 namespace {
@@ -98,7 +99,7 @@ void Reload(Daemon& daemon) {
   ::clock_gettime(CLOCK_MONOTONIC, &now);
   Notify(fmt::format("RELOADING=1\nMONOTONIC_USEC={}",
                      int64_t{now.tv_sec} * 1'000'000 + now.tv_nsec / 1000));
-  if (const absl::Status reloaded = daemon.Reload(); !reloaded.ok()) {
+  if (const absl::Status reloaded = daemon.Reload().status(); !reloaded.ok()) {
     spdlog::error("the configuration was not read again, and nothing has changed: {}",
                   std::string(reloaded.message()));
   }
@@ -177,6 +178,9 @@ int Main(int argc, char** argv) {
   absl::StatusOr<Config> config = ReadConfig(flags.config);
   if (!config.ok()) {
     return Complain(config.status());
+  }
+  if (const absl::Status policy = Policy::Compile(*config).status(); !policy.ok()) {
+    return Complain(policy);
   }
   if (flags.check_config) {
     fmt::print("{}: good\n", config->file.empty() ? "the defaults" : config->file);

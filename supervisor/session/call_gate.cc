@@ -9,9 +9,11 @@
 #include <utility>
 
 #include "supervisor/audit/events.h"
+#include "supervisor/base/crypto.h"
 #include "supervisor/base/escape.h"
 #include "supervisor/base/mutex.h"
-#include "supervisor/session/placement.h"
+#include "supervisor/policy/placement.h"
+#include "supervisor/policy/tools.h"
 
 namespace creel {
 namespace {
@@ -52,6 +54,16 @@ absl::Status RecordDecision(AuditLog& audit, const CallRecord& record,
   spdlog::debug("call {} refused by {}: {}", record.number, record.rule,
                 Printable(std::string(refused.message()), kMaxOutcome));
   return refused;
+}
+
+// The operator is being asked; the decision follows.
+void RecordHeld(const CallRecord& record, const std::string& approval_id) {
+  spdlog::warn(
+      "call {} held for the operator, approval={} rule={} tool={} session=\"{}\" sender=\"{}\" "
+      "summary=\"{}\"",
+      record.number, approval_id, record.rule, Printable(record.call.tool, kMaxTool),
+      Printable(record.call.session, 512), Printable(record.call.sender, 512),
+      Printable(record.call.summary, kMaxSummary));
 }
 
 void RecordOutcome(AuditLog& audit, const CallRecord& record, std::string_view sandbox_id,
@@ -129,39 +141,31 @@ class Ticket final : public CallTicket {
 
 class Gate final : public CallGate {
  public:
-  Gate(SessionManager& sessions, const Config& config, AuditLog& audit)
-      : sessions_(sessions), config_(config), audit_(audit), next_(audit.head().seq) {}
+  Gate(SessionManager& sessions, PolicyDesk& desk, AuditLog& audit)
+      : sessions_(sessions), desk_(desk), audit_(audit), next_(audit.head().seq) {}
 
   void Begin(ToolCall call, OnBegin done) override {
     CallRecord record{.number = next_.fetch_add(1, std::memory_order_relaxed) + 1,
                       .call = std::move(call),
                       .rule = "input",
                       .began = steady_clock::now()};
-    const absl::Status refused = RecordDecision(audit_, record, Decide(record));
+    bool ask = false;
+    absl::Status refused = Decide(record, ask);
+    if (refused.ok() && ask) {
+      Hold(std::move(record), std::move(done));
+      return;
+    }
+    refused = RecordDecision(audit_, record, refused);
     if (!refused.ok()) {
       done(refused);
       return;
     }
-    const OpenOptions options{.session = record.call.session, .sender = record.call.sender};
-    sessions_.Acquire(
-        options, [&audit = audit_, record = std::move(record), done = std::move(done)](
-                     absl::StatusOr<std::shared_ptr<Sandbox>> sandbox) mutable {
-          absl::StatusOr<std::shared_ptr<shim::v1::Shim::StubInterface>> stub =
-              sandbox.ok() ? (*sandbox)->shim() : sandbox.status();
-          if (!stub.ok()) {
-            RecordOutcome(audit, record, sandbox.ok() ? (*sandbox)->identity().id : "none",
-                          std::string(stub.status().message()));
-            done(stub.status());
-            return;
-          }
-          done(std::make_shared<Ticket>(audit, std::move(record), *std::move(sandbox),
-                                        *std::move(stub)));
-        });
+    Proceed(std::move(record), std::move(done));
   }
 
  private:
-  // Every question that a call must pass is asked here.
-  absl::Status Decide(CallRecord& record) const {
+  // Every question that a call must pass is asked here. `ask`: the operator is to be asked first.
+  absl::Status Decide(CallRecord& record, bool& ask) {
     const ToolCall& call = record.call;
     RETURN_IF_ERROR(CheckSessionKey(call.session));
     RETURN_IF_ERROR(CheckSender(call.sender));
@@ -172,16 +176,109 @@ class Gate final : public CallGate {
       return absl::InvalidArgumentError(
           fmt::format("tool_call_id is longer than {} bytes", kMaxToolCallId));
     }
-    Placement placement = Place(config_.sandbox, call.session);
-    record.rule = std::move(placement.rule);
-    return placement.sandboxed
-               ? absl::OkStatus()
-               : RunsOnHost({.sandboxed = false, .rule = record.rule, .sandbox_name = {}},
-                            call.session);
+    ASSIGN_OR_RETURN(const CallAnswer answer, desk_.BeginCall(QuestionOf(call)));
+    record.rule = answer.decision.rule;
+    RETURN_IF_ERROR(AsStatus(answer.decision));
+    const Placement placement = Place(desk_.config()->sandbox, call.session);
+    if (!placement.sandboxed && answer.decision.required == ToolPlace::kSandbox) {
+      record.rule = "placement.level";
+      return absl::PermissionDeniedError(fmt::format(
+          "placement.level: session '{}' runs on the host, which level {} may not use; give others "
+          "sessions of their own (session.dmScope: per-channel-peer)",
+          Printable(call.session, 120), answer.level));
+    }
+    if (!placement.sandboxed) {
+      record.rule = placement.rule;
+      return RunsOnHost(placement, call.session);
+    }
+    const bool command = DescribeTool(call.tool).effect == ToolEffect::kShell;
+    ask = answer.decision.verdict == Verdict::kAsk &&
+          !desk_.approvals().Granted(call.session, call.tool_call_id, command);
+    return absl::OkStatus();
+  }
+
+  // Waits for the operator.
+  void Hold(CallRecord record, OnBegin done) {
+    Sha256 digest;
+    digest.Update(record.call.summary);
+    const absl::StatusOr<ApprovalRecord> asked = desk_.approvals().Ask(
+        // Each call is one question: two that look alike in the summary may differ in the rest.
+        {.session = record.call.session,
+         .sender = record.call.sender,
+         .tool = record.call.tool,
+         .parameters_sha256 = Hex(digest.Finish()),
+         .tool_call_id = fmt::format("{}#{}", record.call.tool_call_id, record.number)},
+        desk_.Judge(QuestionOf(record.call)).level, record.rule, record.call.summary,
+        desk_.config()->policy.approval_timeout);
+    if (!asked.ok()) {
+      static_cast<void>(RecordDecision(audit_, record, asked.status()));
+      done(asked.status());
+      return;
+    }
+    RecordHeld(record, asked->id);
+    desk_.approvals().Wait(asked->id, [this, record = std::move(record),
+                                       done = std::move(done)](ApprovalAnswer answer) mutable {
+      absl::Status refused;
+      if (answer != ApprovalAnswer::kAllowed) {
+        refused = absl::PermissionDeniedError(
+            fmt::format("{}: {}", record.rule,
+                        answer == ApprovalAnswer::kDenied ? "the operator refused this call"
+                                                          : "the operator did not answer in time"));
+      }
+      refused = RecordDecision(audit_, record, refused);
+      if (!refused.ok()) {
+        done(refused);
+        return;
+      }
+      Proceed(std::move(record), std::move(done));
+    });
+  }
+
+  void Proceed(CallRecord record, OnBegin done) {
+    const OpenOptions options{.session = record.call.session, .sender = record.call.sender};
+    sessions_.Acquire(options, [this, record = std::move(record), done = std::move(done)](
+                                   absl::StatusOr<std::shared_ptr<Sandbox>> sandbox) mutable {
+      absl::StatusOr<std::shared_ptr<shim::v1::Shim::StubInterface>> stub =
+          sandbox.ok() ? (*sandbox)->shim() : sandbox.status();
+      if (stub.ok()) {
+        // While the sandbox was being opened, read-only mode may have been switched on, or the
+        // level that this call brought may have gone with the sandbox before.
+        if (const absl::Status still = StillAllowed(record.call); !still.ok()) {
+          stub = still;
+        }
+      }
+      if (!stub.ok()) {
+        RecordOutcome(audit_, record, sandbox.ok() ? (*sandbox)->identity().id : "none",
+                      std::string(stub.status().message()));
+        done(stub.status());
+        return;
+      }
+      done(std::make_shared<Ticket>(audit_, std::move(record), *std::move(sandbox),
+                                    *std::move(stub)));
+    });
+  }
+
+  [[nodiscard]] absl::Status StillAllowed(const ToolCall& call) {
+    ASSIGN_OR_RETURN(const CallAnswer answer, desk_.BeginCall(QuestionOf(call)));
+    return AsStatus(answer.decision);
+  }
+
+  static CallQuestion QuestionOf(const ToolCall& call) {
+    return {.session = call.session,
+            .sender = ParseSender(call.sender),
+            .tool = call.tool,
+            .claimed_group = {},
+            .place = ToolPlace::kSandbox};
+  }
+
+  static absl::Status AsStatus(const ToolDecision& decision) {
+    return decision.verdict == Verdict::kDeny
+               ? absl::PermissionDeniedError(fmt::format("{}: {}", decision.rule, decision.reason))
+               : absl::OkStatus();
   }
 
   SessionManager& sessions_;
-  const Config& config_;
+  PolicyDesk& desk_;
   AuditLog& audit_;
   // Begins above all numbers that the record has, as each call has a line of its own.
   std::atomic<uint64_t> next_;
@@ -189,9 +286,9 @@ class Gate final : public CallGate {
 
 }  // namespace
 
-std::unique_ptr<CallGate> CallGate::Create(SessionManager& sessions, const Config& config,
+std::unique_ptr<CallGate> CallGate::Create(SessionManager& sessions, PolicyDesk& desk,
                                            AuditLog& audit) {
-  return std::make_unique<Gate>(sessions, config, audit);
+  return std::make_unique<Gate>(sessions, desk, audit);
 }
 
 }  // namespace creel

@@ -6,6 +6,7 @@
 
 #include "supervisor/audit/audit_log.h"
 #include "supervisor/base/status.h"
+#include "supervisor/session/policy_desk.h"
 #include "supervisor/session/session_manager.h"
 
 namespace creel {
@@ -36,13 +37,16 @@ class CallTicket {
 };
 
 // The one way of every tool call, from whichever door: decode -> decide -> record -> sandbox ->
-// shim -> record -> reply. Doors only translate. Thread-safe.
+// shim -> record -> reply. Doors only translate. What the policy wants the operator asked for is
+// held until the operator has answered. Thread-safe.
 class CallGate {
  public:
   using OnBegin = std::function<void(absl::StatusOr<std::shared_ptr<CallTicket>>)>;
 
   // All must outlive it. A call whose decision cannot be written to `audit` is refused.
-  static std::unique_ptr<CallGate> Create(SessionManager& sessions, const Config& config,
+  // PolicyDesk::approvals().Stop() lets go what is held, and has to come before whoever waits for
+  // it goes away.
+  static std::unique_ptr<CallGate> Create(SessionManager& sessions, PolicyDesk& desk,
                                           AuditLog& audit);
   virtual ~CallGate() = default;
   // Decides, records the decision, and gets the sandbox (opening the session if need be). `done` is

@@ -10,6 +10,7 @@
 #include "supervisor/audit/audit_log.h"
 #include "supervisor/audit/events.h"
 #include "supervisor/base/escape.h"
+#include "supervisor/session/policy_desk.h"
 #include "supervisor/session/record_codec.h"
 #include "supervisor/session/session_manager_impl.h"
 
@@ -188,6 +189,10 @@ absl::Status SessionManagerImpl::FinishClosing(const EntryPtr& entry, Deadline d
     by_id_.erase(entry->identity.id);
     entry->busy = false;
     changed_.SignalAll();
+  }
+  if (desk_ != nullptr && gone.ok()) {
+    // The next sandbox of this name starts afresh. What is not forgotten is only kept too low.
+    static_cast<void>(desk_->trust().Forget(entry->name));
   }
   for (SessionRequest& request : waiting) {
     Ask(std::move(request));

@@ -12,7 +12,8 @@
 #include "supervisor/base/escape.h"
 #include "supervisor/config/text.h"
 #include "supervisor/engine/event_watcher.h"
-#include "supervisor/session/placement.h"
+#include "supervisor/policy/placement.h"
+#include "supervisor/session/policy_desk.h"
 #include "supervisor/session/record_codec.h"
 #include "supervisor/session/session_manager_impl.h"
 
@@ -476,8 +477,41 @@ SessionView SessionManagerImpl::ViewLocked(const SessionEntry& entry) const {
                    .opened_at = entry.opened_at,
                    .last_call_at = entry.last_call_at(),
                    .identity = entry.identity,
-                   .processes = 0};
+                   .processes = 0,
+                   .trust_level = desk_ == nullptr ? "" : desk_->LevelOfName(entry.name)};
   return view;
+}
+
+std::string SessionManagerImpl::LevelOf(const std::string& sandbox_id) const {
+  std::string name;
+  {
+    MutexLock hold(mu_);
+    const auto found = by_id_.find(sandbox_id);
+    if (found == by_id_.end()) {
+      return {};
+    }
+    name = found->second->name;
+  }
+  return desk_ == nullptr ? std::string() : desk_->LevelOfName(name);
+}
+
+void SessionManagerImpl::OnLevelChange(LevelListener fell) {
+  if (desk_ == nullptr) {
+    return;
+  }
+  desk_->trust().OnFall(
+      [this, fell = std::move(fell)](const std::string& name, const std::string& level) {
+        std::string id;
+        {
+          MutexLock hold(mu_);
+          if (const auto found = entries_.find(name); found != entries_.end()) {
+            id = found->second->identity.id;
+          }
+        }
+        if (!id.empty()) {
+          fell(id, level);
+        }
+      });
 }
 
 absl::StatusOr<SessionView> SessionManagerImpl::Get(const std::string& session) const {

@@ -51,6 +51,7 @@ struct UnknownContainer {
   bool paused = false;
 };
 
+class PolicyDesk;
 class SandboxFactory;
 
 // Session keys and the sandboxes behind them: opens, finds, adopts, expires, removes. Thread-safe.
@@ -102,15 +103,18 @@ class SessionManager {
   // Other limits from now on; what is open stays open.
   virtual void SetLimits(const SessionsConfig& limits) { static_cast<void>(limits); }
 
+  // Where trust levels are kept; without it sandboxes have none. Set once, before Recover. `desk`
+  // must outlive the manager.
+  virtual void UseLevels(PolicyDesk& desk) { static_cast<void>(desk); }
   // The trust level of a sandbox now. Empty if there is no such sandbox, which is to count as the
   // lowest.
   [[nodiscard]] virtual std::string LevelOf(const std::string& sandbox_id) const {
     static_cast<void>(sandbox_id);
     return {};
   }
-  // `fell` runs at every change of a sandbox's level, before the call that caused it goes on, on
-  // that call's thread: it must neither block nor call back into the manager. Set at most once by
-  // each who is concerned, before calls begin.
+  // `fell` runs at every fall of an open sandbox's level, before the call that caused it goes on,
+  // on that call's thread: it must not block. Set at most once by each who is concerned, before
+  // calls begin and after UseLevels.
   using LevelListener =
       std::function<void(const std::string& sandbox_id, const std::string& level)>;
   virtual void OnLevelChange(LevelListener fell) { static_cast<void>(fell); }

@@ -45,6 +45,9 @@ class SessionManagerImpl final : public SessionManager {
   void SetHolds(std::vector<HoldRule> holds) override { holds_.Set(std::move(holds)); }
   [[nodiscard]] std::vector<UnknownContainer> Unknown() const override;
   void SetLimits(const SessionsConfig& limits) override;
+  void UseLevels(PolicyDesk& desk) override { desk_ = &desk; }
+  [[nodiscard]] std::string LevelOf(const std::string& sandbox_id) const override;
+  void OnLevelChange(LevelListener fell) override;
   void Stop() override;
 
   // What the timer does: closes idle and old sandboxes, writes down the times of calls, tries
@@ -118,6 +121,7 @@ class SessionManagerImpl final : public SessionManager {
   Store& store_;
   const Clock& clock_;
   SandboxFactory& sandboxes_;
+  PolicyDesk* desk_ = nullptr;
   // Shared with the entries, which calls may hold for longer than this lives.
   const std::shared_ptr<ToolUids> tool_uids_;
   HoldRules holds_;

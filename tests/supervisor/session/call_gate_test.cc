@@ -3,10 +3,13 @@
 #include <doctest/doctest.h>
 #include <time.h>
 
+#include <algorithm>
 #include <chrono>
+#include <functional>
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "supervisor/audit/audit_query.h"
 #include "supervisor/audit/line.h"
@@ -19,7 +22,16 @@ using TicketOr = absl::StatusOr<std::shared_ptr<CallTicket>>;
 
 // A gate with session "s" open.
 struct GateWorld : SessionWorld {
-  GateWorld() : audit(OpenAudit()), gate(CallGate::Create(*manager, config, *audit)) {
+  explicit GateWorld(const std::function<void(Config&)>& change = {})
+      : SessionWorld([&](Config& c) {
+          c.policy.levels[kOwner].members = {"whatsapp:0"};
+          c.policy.levels[kFriend].members = {"whatsapp:1"};
+          if (change) {
+            change(c);
+          }
+        }),
+        audit(OpenAudit()),
+        gate(CallGate::Create(*manager, *desk, *audit)) {
     sandbox = sandboxes.living(MustOpen("s").identity.id);
   }
   TicketOr Begin(ToolCall call) {
@@ -84,8 +96,73 @@ TEST_SUITE("CallGate") {
     CHECK(absl::IsInvalidArgument(refused([](ToolCall& c) { c.tool = std::string(65, 'x'); })));
     CHECK(absl::IsInvalidArgument(
         refused([](ToolCall& c) { c.tool_call_id = std::string(129, 'x'); })));
-    CHECK(absl::IsFailedPrecondition(refused([](ToolCall& c) { c.session = "agent:main:main"; })));
+    const auto in_main = [&](const std::string& sender) {
+      return refused([&](ToolCall& c) {
+        c.session = "agent:main:main";
+        c.sender = sender;
+      });
+    };
+    CHECK(absl::IsFailedPrecondition(in_main("whatsapp:0")));
+    CHECK(absl::IsPermissionDenied(in_main("whatsapp:1")));
+    CHECK(absl::IsPermissionDenied(in_main("whatsapp:2")));
     CHECK(world.sandboxes.created().size() == 1);
+  }
+
+  TEST_CASE("the operator is asked, and the call waits for the answer") {
+    GateWorld world([](Config& c) { c.policy.levels[kFriend].ask = {"exec"}; });
+    const auto begin = [&](std::optional<TicketOr>& answer) {
+      world.gate->Begin(kCall, [&](TicketOr ticket) { answer = std::move(ticket); });
+    };
+    const auto pending = [&] {
+      const auto list = world.desk->approvals().List();
+      const auto found = std::find_if(list.begin(), list.end(),
+                                      [](const auto& each) { return each.state == "pending"; });
+      REQUIRE(found != list.end());
+      return *found;
+    };
+    std::optional<TicketOr> first;
+    begin(first);
+    CHECK(!first.has_value());
+    CHECK(pending().tool == "exec");
+    CHECK(pending().summary == "ls \\x1b[31m");
+    // A second call that looks the same is another question.
+    std::optional<TicketOr> second;
+    const std::string id = pending().id;
+    begin(second);
+    REQUIRE(world.desk->approvals().Answer(id, true).ok());
+    REQUIRE(first.has_value());
+    CHECK(first->ok());
+    CHECK(!second.has_value());
+    REQUIRE(world.desk->approvals().Answer(pending().id, false).ok());
+    REQUIRE(second.has_value());
+    CHECK(absl::IsPermissionDenied(second->status()));
+    // Stopping lets go who waits.
+    std::optional<TicketOr> third;
+    begin(third);
+    world.desk->approvals().Stop();
+    REQUIRE(third.has_value());
+    CHECK(absl::IsPermissionDenied(third->status()));
+  }
+
+  TEST_CASE("the level of the one who asks falls on the sandbox, and closing it starts afresh") {
+    GateWorld world;
+    const std::string id = world.sandbox->identity().id;
+    std::vector<std::string> falls;
+    world.manager->OnLevelChange([&](const std::string& which, const std::string& level) {
+      falls.push_back(which + level);
+    });
+    CHECK(world.Begin(kCall).ok());
+    CHECK(world.manager->LevelOf(id) == "friend");
+    CHECK(world.manager->Get("s")->trust_level == "friend");
+    ToolCall stranger = kCall;
+    stranger.sender = "whatsapp:2";
+    CHECK(absl::IsPermissionDenied(world.Begin(stranger).status()));
+    CHECK(world.manager->LevelOf(id) == "stranger");
+    CHECK(absl::IsPermissionDenied(world.Begin(kCall).status()));
+    CHECK(falls == std::vector<std::string>{id + "friend", id + "stranger"});
+    REQUIRE(world.manager->Close("s", false, SessionWorld::Soon()).ok());
+    CHECK(world.manager->LevelOf(id).empty());
+    CHECK(world.desk->trust().Kept("s").empty());
   }
 
   TEST_CASE("a link that is down is an error that says so") {

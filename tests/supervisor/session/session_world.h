@@ -12,7 +12,9 @@
 #include "supervisor/config/config.h"
 #include "supervisor/sandbox/host_abilities.h"
 #include "supervisor/sandbox/link_pool.h"
+#include "supervisor/session/policy_desk.h"
 #include "supervisor/session/session_manager_impl.h"
+#include "supervisor/store/policy_store.h"
 #include "supervisor/store/store.h"
 #include "tests/fakes/fake_engine.h"
 #include "tests/supervisor/session/fake_sandboxes.h"
@@ -40,6 +42,8 @@ class SessionWorld {
   ~SessionWorld() {
     sandboxes.Release();
     manager.reset();
+    desk.reset();
+    policy_store.reset();
     store.reset();
     std::filesystem::remove_all(folder_);
   }
@@ -47,6 +51,8 @@ class SessionWorld {
   // As after the end of the process, however it ended: only the store is left.
   void Restart() {
     manager.reset();
+    desk.reset();
+    policy_store.reset();
     host_.reset();
     store.reset();
     absl::StatusOr<std::unique_ptr<Store>> opened = Store::Open(config.paths.state_dir);
@@ -60,6 +66,14 @@ class SessionWorld {
                                                           .shim_path = "/nowhere/creel-shim",
                                                           .shim_sha256 = "00"});
     manager = std::make_unique<SessionManagerImpl>(*host_, *store, clock, sandboxes);
+    absl::StatusOr<std::unique_ptr<PolicyStore>> policy = PolicyStore::Open(config.paths.state_dir);
+    REQUIRE(policy.ok());
+    policy_store = *std::move(policy);
+    absl::StatusOr<std::unique_ptr<PolicyDesk>> made =
+        PolicyDesk::Create(config, *policy_store, clock);
+    REQUIRE(made.ok());
+    desk = *std::move(made);
+    manager->UseLevels(*desk);
   }
 
   // Opens `session` and returns its view.
@@ -108,6 +122,8 @@ class SessionWorld {
   FakeEngine engine;
   FakeSandboxes sandboxes;
   std::unique_ptr<Store> store;
+  std::unique_ptr<PolicyStore> policy_store;
+  std::unique_ptr<PolicyDesk> desk;
   std::unique_ptr<SessionManagerImpl> manager;
 
  private:

@@ -1,0 +1,432 @@
+#include "supervisor/session/policy_desk.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <atomic>
+#include <map>
+#include <utility>
+
+#include "supervisor/base/crypto.h"
+#include "supervisor/base/escape.h"
+#include "supervisor/config/read_file.h"
+#include "supervisor/policy/placement.h"
+
+namespace creel {
+namespace {
+
+constexpr size_t kMaxSecretFile = 1u << 20;
+constexpr size_t kMaxSummary = 1024;
+
+std::string_view Trimmed(std::string_view text) {
+  constexpr std::string_view kAround = " \t\r\n\"'";
+  const size_t first = text.find_first_not_of(kAround);
+  if (first == std::string_view::npos) {
+    return {};
+  }
+  return text.substr(first, text.find_last_not_of(kAround) - first + 1);
+}
+
+// The secrets of a file: of each line the value after `NAME=`, else all of it.
+void AddSecretsOf(std::string_view text, std::vector<std::string>& secrets) {
+  while (!text.empty()) {
+    const size_t end = std::min(text.find('\n'), text.size());
+    std::string_view line = text.substr(0, end);
+    text.remove_prefix(std::min(end + 1, text.size()));
+    const size_t name =
+        line.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_ ");
+    if (name != std::string_view::npos && name > 0 && line[name] == '=' && name + 1 < line.size()) {
+      line.remove_prefix(name + 1);
+    }
+    line = Trimmed(line);
+    if (line.size() >= SecretFinder::kLeastBytes && !line.starts_with("-----")) {
+      secrets.emplace_back(line);
+    }
+  }
+}
+
+std::string PairingReply(const SenderId& sender, const std::string& code) {
+  return fmt::format(
+      "I do not know you yet. Your {} id is {}, and your code is {}. Please pass it on to the "
+      "person "
+      "who runs this assistant; once they have approved it I can answer you.",
+      sender.channel, sender.id, code);
+}
+
+}  // namespace
+
+struct PolicyDesk::Listeners {
+  Mutex mu;
+  std::map<uint64_t, std::function<void()>> each ABSL_GUARDED_BY(mu);
+  uint64_t next ABSL_GUARDED_BY(mu) = 0;
+  std::atomic<uint64_t> version{1};
+};
+
+PolicyDesk::PolicyDesk(PolicyStore& store, const Clock& clock)
+    : store_(store), clock_(clock), listeners_(std::make_shared<Listeners>()) {}
+
+absl::StatusOr<std::unique_ptr<PolicyDesk>> PolicyDesk::Create(const Config& config,
+                                                               PolicyStore& store,
+                                                               const Clock& clock) {
+  std::unique_ptr<PolicyDesk> desk(new PolicyDesk(store, clock));
+  ASSIGN_OR_RETURN(InForce now, desk->Make(config, {}));
+  ASSIGN_OR_RETURN(desk->pairings_, Pairings::Load(store, clock));
+  ASSIGN_OR_RETURN(desk->trust_, TrustLevels::Load(store, clock));
+  ASSIGN_OR_RETURN(desk->approvals_, Approvals::Load(store, clock));
+  ASSIGN_OR_RETURN(desk->switches_, ReadOnlySwitches::Load(store, clock));
+  MutexLock hold(desk->mu_);
+  desk->now_ = std::move(now);
+  return desk;
+}
+
+absl::StatusOr<PolicyDesk::InForce> PolicyDesk::Make(const Config& config,
+                                                     const std::vector<std::string>& more) const {
+  InForce made{.config = std::make_shared<const Config>(config), .policy = {}, .guard = {}};
+  ASSIGN_OR_RETURN(made.policy, Policy::Compile(config));
+  std::vector<std::string> secrets = more;
+  secrets.insert(secrets.end(), config.provenance.secrets.begin(), config.provenance.secrets.end());
+  for (const std::string& file : config.policy.secret_files) {
+    absl::StatusOr<std::string> text = ReadWholeFile(file, kMaxSecretFile);
+    if (!text.ok()) {
+      return Annotate(text.status(), "replies.secret_files");
+    }
+    AddSecretsOf(*text, secrets);
+  }
+  std::vector<std::string> folders = config.policy.host_paths;
+  folders.push_back(config.paths.run_dir);
+  folders.push_back(config.paths.state_dir);
+  made.guard = std::make_shared<const ReplyGuard>(secrets, folders, config.policy.on_secret);
+  return made;
+}
+
+absl::Status PolicyDesk::Reload(const Config& fresh) {
+  std::vector<std::string> more;
+  {
+    MutexLock hold(mu_);
+    more = secrets_;
+  }
+  ASSIGN_OR_RETURN(InForce now, Make(fresh, more));
+  {
+    MutexLock hold(mu_);
+    now_ = std::move(now);
+  }
+  Changed();
+  return absl::OkStatus();
+}
+
+void PolicyDesk::SetSecrets(std::vector<std::string> secrets) {
+  const InForce before = Now();
+  absl::StatusOr<InForce> now = Make(*before.config, secrets);
+  MutexLock hold(mu_);
+  secrets_ = std::move(secrets);
+  if (now.ok()) {
+    now_.guard = now->guard;
+  }
+}
+
+PolicyDesk::InForce PolicyDesk::Now() const {
+  MutexLock hold(mu_);
+  return now_;
+}
+
+std::shared_ptr<const Policy> PolicyDesk::policy() const { return Now().policy; }
+std::shared_ptr<const Config> PolicyDesk::config() const { return Now().config; }
+
+Standing PolicyDesk::StandingOf(const Policy& policy, const SenderId& sender) const {
+  return policy.StandingOf(sender, pairings_->LevelOf(sender));
+}
+
+ReadOnlyFacts PolicyDesk::ReadOnlyFor(const Policy& policy, std::string_view session,
+                                      std::string& reason) const {
+  ReadOnlyFacts facts = policy.ConfiguredReadOnly();
+  for (const ReadOnlyRecord& record : switches_->List()) {
+    if (record.scope == "all") {
+      facts.all = true;
+    } else if (record.scope == "level") {
+      facts.level = std::max(facts.level, policy.levels().Of(record.name));
+    } else if (record.name == session) {
+      facts.session = true;
+    } else {
+      continue;
+    }
+    reason = reason.empty() ? record.reason : reason;
+  }
+  facts.reason = reason;
+  return facts;
+}
+
+Level PolicyDesk::KeptFor(const InForce& now, const std::string& session) const {
+  const std::string kept = trust_->Kept(Place(now.config->sandbox, session).sandbox_name);
+  return kept.empty() ? -1 : now.policy->levels().Of(kept);
+}
+
+absl::Status PolicyDesk::Reach(const InForce& now, const std::string& session,
+                               const SenderId& sender, Level level) {
+  const Levels& levels = now.policy->levels();
+  return trust_->Reach(Place(now.config->sandbox, session).sandbox_name, levels.Name(level),
+                       sender.text(), levels);
+}
+
+AdmitAnswer PolicyDesk::Judge(const AdmitQuestion& question) const {
+  const InForce now = Now();
+  const Standing standing = StandingOf(*now.policy, question.sender);
+  return {.decision = now.policy->Admit({.sender = question.sender,
+                                         .standing = standing,
+                                         .chat_id = question.chat_id,
+                                         .is_group = question.is_group,
+                                         .native_mention = question.native_mention,
+                                         .text = question.text,
+                                         .is_command = question.is_command}),
+          .level = now.policy->levels().Name(standing.level),
+          .level_reason = fmt::format("the sender {}", standing.why),
+          .reply = {}};
+}
+
+CallAnswer PolicyDesk::Judge(const CallQuestion& question) const {
+  const InForce now = Now();
+  const Standing standing = StandingOf(*now.policy, question.sender);
+  std::string reason;
+  const ReadOnlyFacts read_only = ReadOnlyFor(*now.policy, question.session, reason);
+  const Level kept = KeptFor(now, question.session);
+  CallAnswer answer;
+  answer.decision = now.policy->DecideTool({.session = question.session,
+                                            .sender = question.sender,
+                                            .standing = standing,
+                                            .kept = kept,
+                                            .tool = question.tool,
+                                            .claimed_group = question.claimed_group,
+                                            .place = question.place,
+                                            .read_only = read_only});
+  answer.level = now.policy->levels().Name(answer.decision.level);
+  if (!question.sender.known()) {
+    answer.level_reason = kept >= 0 ? "nobody is named; the session has this level"
+                                    : "nobody is named, and nobody was before";
+  } else if (answer.decision.level < standing.level) {
+    answer.level_reason =
+        fmt::format("the sender {}, but somebody of level {} has reached this sandbox before",
+                    standing.why, answer.level);
+  } else {
+    answer.level_reason = fmt::format("the sender {}", standing.why);
+  }
+  return answer;
+}
+
+ReplyAnswerWithLevel PolicyDesk::Judge(const ReplyQuestion& question) const {
+  const InForce now = Now();
+  const Levels& levels = now.policy->levels();
+  Level readers = levels.highest();
+  for (const SenderId& recipient : question.recipients) {
+    readers = std::min(readers, StandingOf(*now.policy, recipient).level);
+  }
+  if (question.others_read) {
+    readers = Levels::lowest();
+  } else if (question.recipients.empty()) {
+    // Nobody is named: whoever has reached the session may be reading, and the owner may not.
+    const Level kept = question.session.empty() ? Levels::lowest() : KeptFor(now, question.session);
+    const Level session = kept >= 0 ? kept : now.policy->Unnamed(question.session);
+    readers = std::min(session, levels.Of(kFriend));
+  }
+  std::string reason;
+  const ReadOnlyFacts read_only = ReadOnlyFor(*now.policy, question.session, reason);
+  const ReplyRules rules = now.policy->RulesForReply(
+      {.readers = readers, .unasked = question.unasked, .read_only = read_only});
+  return {.answer = now.guard->Check(question.text, rules), .level = levels.Name(readers)};
+}
+
+absl::StatusOr<AdmitAnswer> PolicyDesk::Admit(const AdmitQuestion& question) {
+  AdmitAnswer answer = Judge(question);
+  const InForce now = Now();
+  if (answer.decision.verdict == AdmitVerdict::kPair) {
+    ASSIGN_OR_RETURN(const std::string code,
+                     pairings_->Request(question.sender, question.account, question.name,
+                                        now.config->policy.pairing_lifetime,
+                                        now.config->policy.pairing_pending));
+    if (!code.empty()) {
+      answer.reply = PairingReply(question.sender, code);
+    }
+  }
+  if (answer.decision.verdict == AdmitVerdict::kAdmit && !question.session.empty()) {
+    RETURN_IF_ERROR(
+        Reach(now, question.session, question.sender, now.policy->levels().Of(answer.level)));
+  }
+  return answer;
+}
+
+absl::StatusOr<CallAnswer> PolicyDesk::BeginCall(const CallQuestion& question) {
+  CallAnswer answer = Judge(question);
+  const InForce now = Now();
+  // What counts for the sandbox is who asked, even if it is refused: the words are in the model.
+  const Level level = question.sender.known() ? StandingOf(*now.policy, question.sender).level
+                                              : answer.decision.level;
+  RETURN_IF_ERROR(Reach(now, question.session, question.sender, level));
+  return answer;
+}
+
+absl::StatusOr<AuthorizeAnswer> PolicyDesk::Authorize(const CallQuestion& question,
+                                                      const std::string& parameters,
+                                                      const std::string& tool_call_id,
+                                                      const std::string& approval_id) {
+  ASSIGN_OR_RETURN(CallAnswer call, BeginCall(question));
+  AuthorizeAnswer answer{.call = std::move(call), .approval_id = {}, .expires_at = {}};
+  if (answer.call.decision.verdict != Verdict::kAsk) {
+    return answer;
+  }
+  Sha256 digest;
+  digest.Update(parameters);
+  const ApprovalSubject subject{.session = question.session,
+                                .sender = question.sender.text(),
+                                .tool = question.tool,
+                                .parameters_sha256 = Hex(digest.Finish()),
+                                .tool_call_id = tool_call_id};
+  ToolDecision& decision = answer.call.decision;
+  if (!approval_id.empty()) {
+    ASSIGN_OR_RETURN(const ApprovalAnswer said, approvals_->Use(approval_id, subject));
+    switch (said) {
+      case ApprovalAnswer::kAllowed:
+        decision.verdict = Verdict::kAllow;
+        decision.reason =
+            fmt::format("the operator allowed '{}' this once", Printable(question.tool, 64));
+        return answer;
+      case ApprovalAnswer::kPending:
+        break;  // found again below
+      case ApprovalAnswer::kDenied:
+      case ApprovalAnswer::kExpired:
+      case ApprovalAnswer::kOther:
+        decision.verdict = Verdict::kDeny;
+        decision.reason = said == ApprovalAnswer::kDenied ? "the operator refused this call"
+                          : said == ApprovalAnswer::kExpired
+                              ? "the operator did not answer in time"
+                              : "the approval is not for this call, or was used";
+        return answer;
+    }
+  }
+  ASSIGN_OR_RETURN(
+      const ApprovalRecord record,
+      approvals_->Ask(subject, answer.call.level, decision.rule, Printable(parameters, kMaxSummary),
+                      Now().config->policy.approval_timeout));
+  answer.approval_id = record.id;
+  answer.expires_at = record.expires_at;
+  decision.reason = fmt::format("{}; the operator answers with: creel approvals allow {}",
+                                decision.reason, record.id);
+  return answer;
+}
+
+absl::StatusOr<std::pair<std::string, std::string>> PolicyDesk::Prompt(
+    const std::string& level, const std::string& session) const {
+  const InForce now = Now();
+  const Levels& levels = now.policy->levels();
+  if (!level.empty() && !levels.Has(level)) {
+    return absl::NotFoundError(fmt::format("there is no level '{}'; there are {}",
+                                           Printable(level, 80), fmt::join(levels.names(), ", ")));
+  }
+  Level counts = Levels::lowest();
+  if (!level.empty()) {
+    counts = levels.Of(level);
+  } else if (!session.empty()) {
+    const Level kept = KeptFor(now, session);
+    counts = kept >= 0 ? kept : now.policy->Unnamed(session);
+  }
+  std::string reason;
+  return std::pair(now.policy->Prompt(counts, ReadOnlyFor(*now.policy, session, reason)),
+                   levels.Name(counts));
+}
+
+std::string PolicyDesk::LevelOfName(const std::string& name) const {
+  const InForce now = Now();
+  const Levels& levels = now.policy->levels();
+  const std::string kept = trust_->Kept(name);
+  return levels.Name(kept.empty() ? now.policy->Unnamed(name) : levels.Of(kept));
+}
+
+absl::Status PolicyDesk::SetReadOnly(const ReadOnlyScope& scope, bool on,
+                                     const std::string& reason) {
+  const InForce now = Now();
+  const Levels& levels = now.policy->levels();
+  if (scope.kind == ReadOnlyScope::Kind::kLevel && !levels.Has(scope.name)) {
+    return absl::NotFoundError(fmt::format("there is no level '{}'; there are {}",
+                                           Printable(scope.name, 80),
+                                           fmt::join(levels.names(), ", ")));
+  }
+  if (!on) {
+    const ReadOnlyFacts fixed = now.policy->ConfiguredReadOnly();
+    const bool configured = scope.kind == ReadOnlyScope::Kind::kAll ? fixed.all
+                            : scope.kind == ReadOnlyScope::Kind::kLevel
+                                ? levels.Of(scope.name) <= fixed.level
+                                : false;
+    if (configured) {
+      return absl::FailedPreconditionError(
+          "read-only mode is on by configuration (read_only, levels.*.read_only); change the file "
+          "and read it again: creel policy reload");
+    }
+  }
+  const absl::Status set = switches_->Set(scope, on, reason);
+  Changed();
+  return set;
+}
+
+std::vector<ReadOnlyState> PolicyDesk::ReadOnly() const {
+  const InForce now = Now();
+  std::vector<ReadOnlyState> states;
+  if (now.config->policy.read_only) {
+    states.push_back({.scope = {}, .reason = {}, .since = {}, .configured = true});
+  }
+  for (const auto& [name, level] : now.config->policy.levels) {
+    if (level.read_only) {
+      states.push_back({.scope = {.kind = ReadOnlyScope::Kind::kLevel, .name = name},
+                        .reason = {},
+                        .since = {},
+                        .configured = true});
+    }
+  }
+  for (const ReadOnlyRecord& record : switches_->List()) {
+    states.push_back({.scope = {.kind = record.scope == "all"     ? ReadOnlyScope::Kind::kAll
+                                        : record.scope == "level" ? ReadOnlyScope::Kind::kLevel
+                                                                  : ReadOnlyScope::Kind::kSession,
+                                .name = record.name},
+                      .reason = record.reason,
+                      .since = record.since,
+                      .configured = false});
+  }
+  return states;
+}
+
+bool PolicyDesk::IsReadOnly(const std::string& session) const {
+  const InForce now = Now();
+  std::string reason;
+  const ReadOnlyFacts facts = ReadOnlyFor(*now.policy, session, reason);
+  const Level kept = KeptFor(now, session);
+  const Level level = kept >= 0 ? kept : now.policy->Unnamed(session);
+  return facts.all || facts.session || level <= facts.level;
+}
+
+uint64_t PolicyDesk::version() const { return listeners_->version.load(std::memory_order_relaxed); }
+
+void PolicyDesk::Changed() {
+  listeners_->version.fetch_add(1, std::memory_order_relaxed);
+  std::vector<std::function<void()>> each;
+  {
+    MutexLock hold(listeners_->mu);
+    for (const auto& [id, listener] : listeners_->each) {
+      each.push_back(listener);
+    }
+  }
+  for (const auto& listener : each) {
+    listener();
+  }
+}
+
+std::shared_ptr<void> PolicyDesk::OnChange(std::function<void()> changed) {
+  uint64_t id = 0;
+  {
+    MutexLock hold(listeners_->mu);
+    id = ++listeners_->next;
+    listeners_->each.emplace(id, std::move(changed));
+  }
+  return {nullptr, [listeners = listeners_, id](void*) {
+            MutexLock hold(listeners->mu);
+            listeners->each.erase(id);
+          }};
+}
+
+}  // namespace creel

@@ -1,0 +1,101 @@
+#include "supervisor/daemon/policy_findings.h"
+
+#include <doctest/doctest.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <fstream>
+#include <string>
+
+#include "supervisor/config/load_config.h"
+
+namespace creel {
+namespace {
+
+constexpr char kGood[] =
+    "levels: {owner: {members: ['whatsapp:+15550000001']}}\n"
+    "channels: {whatsapp: {own_id: '+15550000009'}}\n";
+
+std::vector<Finding> FindingsFor(const std::string& yaml) {
+  const absl::StatusOr<Config> config = ParseConfig(yaml, "");
+  const std::string why(config.status().message());
+  CAPTURE(why);
+  REQUIRE(config.ok());
+  return PolicyFindings(*config);
+}
+
+const Finding* Find(const std::vector<Finding>& findings, const std::string& id) {
+  const auto found = std::find_if(findings.begin(), findings.end(),
+                                  [&](const Finding& one) { return one.id == id; });
+  return found == findings.end() ? nullptr : &*found;
+}
+
+TEST_SUITE("PolicyFindings") {
+  TEST_CASE("a careful policy has nothing to complain of") {
+    const std::vector<Finding> findings = FindingsFor(kGood);
+    REQUIRE(findings.size() == 1);
+    CHECK(findings[0].severity == Severity::kOk);
+  }
+
+  TEST_CASE("each weakness is a finding with its reason and its fix") {
+    const struct {
+      const char* yaml;
+      const char* id;
+      Severity severity;
+    } kRows[] = {
+        {"log: {level: info}", "policy.no-owner", Severity::kWarning},
+        {"levels: {owner: {members: ['*']}}", "policy.owner-star", Severity::kError},
+        {"channels: {telegram: {dm_policy: open}}", "policy.dm-open", Severity::kError},
+        {"channels: {telegram: {allow_from: ['*']}}", "policy.allow-star", Severity::kWarning},
+        {"channels: {telegram: {group_policy: open}}", "policy.group-open", Severity::kWarning},
+        {"channels: {telegram: {group_allow_from: ['*']}}", "policy.group-star",
+         Severity::kWarning},
+        {"channels: {telegram: {groups: {'1': {require_mention: false}}}}", "policy.no-mention",
+         Severity::kWarning},
+        {"levels: {stranger: {allow: [bash]}}", "policy.stranger-tools", Severity::kError},
+        {"levels: {stranger: {allow: ['*']}}", "policy.stranger-tools", Severity::kError},
+        {"levels: {friend: {host: true}}", "policy.host-level", Severity::kError},
+        {"trust: {unnamed: owner}", "policy.unnamed", Severity::kError},
+        {"sandbox: {mode: 'off'}\nconcessions: [mode-off]", "policy.sandbox-off", Severity::kError},
+        {"sandbox: {workspace_access: rw, protect: []}", "policy.git-hooks", Severity::kError},
+        {"levels: {owner: {members: ['+15550000009']}}\nchannels: {whatsapp: {own_id: "
+         "'15550000009@s.whatsapp.net'}}",
+         "policy.own-number", Severity::kWarning},
+    };
+    for (const auto& row : kRows) {
+      CAPTURE(row.yaml);
+      const std::vector<Finding> findings = FindingsFor(row.yaml);
+      const Finding* const found = Find(findings, row.id);
+      REQUIRE(found != nullptr);
+      CHECK(found->severity == row.severity);
+      CHECK(!found->why.empty());
+      CHECK(!found->fix.empty());
+    }
+  }
+
+  TEST_CASE("files that others can change or read") {
+    char name[] = "/tmp/creel-findings-XXXXXX";
+    const int fd = ::mkstemp(name);
+    REQUIRE(fd >= 0);
+    ::close(fd);
+    std::ofstream(name) << "{gateway: {auth: {token: 'a-token-of-some-length'}}}";
+    const std::string secrets = kGood + ("replies: {secret_files: [" + std::string(name) + "]}");
+    ::chmod(name, 0600);
+    CHECK(FindingsFor(secrets).size() == 1);
+    ::chmod(name, 0604);
+    CHECK(Find(FindingsFor(secrets), "files.readable") != nullptr);
+    ::chmod(name, 0620);
+    CHECK(Find(FindingsFor(secrets), "files.writable") != nullptr);
+    ::chmod(name, 0600);
+    const std::string import = kGood + ("gateway: {import: " + std::string(name) + "}");
+    const std::vector<Finding> findings = FindingsFor(import);
+    REQUIRE(Find(findings, "policy.dm-scope") != nullptr);
+    CHECK(Find(findings, "policy.dm-scope")->severity == Severity::kError);
+    ::unlink(name);
+  }
+}
+
+}  // namespace
+}  // namespace creel

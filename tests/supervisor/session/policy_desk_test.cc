@@ -1,0 +1,207 @@
+#include "supervisor/session/policy_desk.h"
+
+#include <doctest/doctest.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "tests/supervisor/session/desk_world.h"
+
+namespace creel {
+namespace {
+
+const SenderId kOwnerSender = ParseSender("whatsapp:+15550000001");
+const SenderId kFriendSender = ParseSender("whatsapp:+15550000003");
+const SenderId kStrangerSender = ParseSender("whatsapp:+15559999999");
+
+void Setup(Config& config) {
+  config.policy.levels[kOwner].members = {"whatsapp:+15550000001"};
+  config.policy.levels[kFriend].members = {"whatsapp:+15550000003"};
+}
+
+CallQuestion Tool(const SenderId& sender, const std::string& tool = "exec",
+                  const std::string& session = "s") {
+  return {.session = session,
+          .sender = sender,
+          .tool = tool,
+          .claimed_group = {},
+          .place = ToolPlace::kSandbox};
+}
+
+std::string Begin(DeskWorld& world, const CallQuestion& question) {
+  const auto answer = world.desk->BeginCall(question);
+  REQUIRE(answer.ok());
+  return answer->decision.rule + " " + answer->level;
+}
+
+TEST_SUITE("PolicyDesk") {
+  TEST_CASE("a sandbox's level only falls, whoever comes later, and survives a restart") {
+    DeskWorld world(Setup);
+    std::vector<std::string> falls;
+    world.desk->trust().OnFall(
+        [&](const std::string& name, const std::string& level) { falls.push_back(name + level); });
+    CHECK(world.desk->LevelOfName("s") == "friend");  // nobody yet: trust.unnamed
+    CHECK(Begin(world, Tool(kOwnerSender)) == "levels.owner.allow owner");
+    CHECK(world.desk->LevelOfName("s") == "owner");
+    CHECK(Begin(world, Tool(kFriendSender)) == "levels.friend.allow friend");
+    CHECK(Begin(world, Tool(kOwnerSender)) == "levels.friend.allow friend");
+    CHECK(Begin(world, Tool(kStrangerSender)) == "levels.stranger stranger");
+    CHECK(Begin(world, Tool(kFriendSender)) == "levels.stranger stranger");
+    CHECK(Begin(world, Tool({})) == "levels.stranger stranger");
+    CHECK(falls == std::vector<std::string>{"sowner", "sfriend", "sstranger"});
+    world.Restart();
+    CHECK(world.desk->LevelOfName("s") == "stranger");
+    CHECK(Begin(world, Tool(kOwnerSender)) == "levels.stranger stranger");
+    CHECK(world.desk->LevelOfName("other") == "friend");
+    REQUIRE(world.desk->trust().Forget("s").ok());
+    CHECK(Begin(world, Tool(kOwnerSender)) == "levels.owner.allow owner");
+  }
+
+  TEST_CASE("a call that names nobody brings the level of the unnamed, and lowers no other") {
+    DeskWorld world(Setup);
+    CHECK(Begin(world, Tool({})) == "levels.friend.allow friend");
+    CHECK(Begin(world, Tool(kOwnerSender)) == "levels.friend.allow friend");
+    CHECK(Begin(world, Tool(kOwnerSender, "exec", "t")) == "levels.owner.allow owner");
+    CHECK(Begin(world, Tool({}, "exec", "t")) == "levels.owner.allow owner");
+  }
+
+  TEST_CASE("sessions that share a sandbox share its level") {
+    DeskWorld world([](Config& c) {
+      Setup(c);
+      c.sandbox.scope = SandboxScope::kAgent;
+    });
+    CHECK(Begin(world, Tool(kStrangerSender, "exec", "agent:a:x")) == "levels.stranger stranger");
+    CHECK(Begin(world, Tool(kFriendSender, "exec", "agent:a:y")) == "levels.stranger stranger");
+    CHECK(Begin(world, Tool(kFriendSender, "exec", "agent:b:y")) == "levels.friend.allow friend");
+  }
+
+  TEST_CASE("an admitted message counts for the session it goes to") {
+    DeskWorld world([](Config& c) {
+      Setup(c);
+      c.policy.channels["whatsapp"].dm_policy = DmPolicy::kOpen;
+      c.policy.channels["whatsapp"].allow_from = {"*"};
+    });
+    const auto admitted = world.desk->Admit({.sender = kStrangerSender, .session = "s"});
+    REQUIRE(admitted.ok());
+    CHECK(admitted->decision.verdict == AdmitVerdict::kAdmit);
+    CHECK(world.desk->LevelOfName("s") == "stranger");
+  }
+
+  TEST_CASE("judging has no effect") {
+    DeskWorld world(Setup);
+    CHECK(world.desk->Judge(Tool(kStrangerSender)).decision.verdict == Verdict::kDeny);
+    CHECK(world.desk->Judge(AdmitQuestion{.sender = kStrangerSender}).decision.verdict ==
+          AdmitVerdict::kPair);
+    CHECK(world.desk->Judge(Tool(kFriendSender, "message")).decision.verdict == Verdict::kAsk);
+    CHECK(world.desk->LevelOfName("s") == "friend");
+    CHECK(world.desk->pairings().List().waiting.empty());
+    CHECK(world.desk->approvals().List().empty());
+  }
+
+  TEST_CASE("read-only switches: for all, a level and those below, a session; over a restart") {
+    DeskWorld world(Setup);
+    using Kind = ReadOnlyScope::Kind;
+    const auto rule = [&](const SenderId& sender, const std::string& session) {
+      return world.desk->Judge(Tool(sender, "exec", session)).decision.rule;
+    };
+    REQUIRE(world.desk->SetReadOnly({.kind = Kind::kSession, .name = "s"}, true, "why").ok());
+    CHECK(rule(kOwnerSender, "s") == "read-only.session");
+    CHECK(rule(kOwnerSender, "t") == "levels.owner.allow");
+    CHECK(world.desk->IsReadOnly("s"));
+    CHECK(!world.desk->IsReadOnly("t"));
+    REQUIRE(world.desk->SetReadOnly({.kind = Kind::kLevel, .name = "friend"}, true, "").ok());
+    CHECK(rule(kFriendSender, "t") == "read-only.level");
+    CHECK(rule(kOwnerSender, "t") == "levels.owner.allow");
+    CHECK(absl::IsNotFound(
+        world.desk->SetReadOnly({.kind = Kind::kLevel, .name = "nobody"}, true, "")));
+    REQUIRE(world.desk->SetReadOnly({}, true, "all of it").ok());
+    world.Restart();
+    CHECK(rule(kOwnerSender, "t") == "read-only.all");
+    CHECK(world.desk->ReadOnly().size() == 3);
+    REQUIRE(world.desk->SetReadOnly({}, false, "").ok());
+    REQUIRE(world.desk->SetReadOnly({.kind = Kind::kSession, .name = "s"}, false, "").ok());
+    REQUIRE(world.desk->SetReadOnly({.kind = Kind::kLevel, .name = "friend"}, false, "").ok());
+    CHECK(rule(kFriendSender, "s") == "levels.friend.allow");
+  }
+
+  TEST_CASE(
+      "a new configuration counts at once, a bad one changes nothing, and who listens is told") {
+    DeskWorld world(Setup);
+    int told = 0;
+    const auto registration = world.desk->OnChange([&] { ++told; });
+    const uint64_t version = world.desk->version();
+    Config fresh = world.config;
+    fresh.policy.levels[kFriend].deny = {"exec"};
+    REQUIRE(world.desk->Reload(fresh).ok());
+    CHECK(world.desk->Judge(Tool(kFriendSender)).decision.rule == "levels.friend.deny");
+    CHECK(told == 1);
+    CHECK(world.desk->version() > version);
+    Config bad = world.config;
+    bad.policy.levels[kFriend].members.push_back("whatsapp:+15550000001");
+    CHECK(!world.desk->Reload(bad).ok());
+    bad = world.config;
+    bad.policy.secret_files = {"/nowhere/secrets"};
+    CHECK(!world.desk->Reload(bad).ok());
+    CHECK(world.desk->Judge(Tool(kFriendSender)).decision.rule == "levels.friend.deny");
+    CHECK(told == 1);
+  }
+
+  TEST_CASE("replies: who reads counts, and secrets of files go to nobody") {
+    char name[] = "/tmp/creel-secrets-XXXXXX";
+    const int fd = ::mkstemp(name);
+    REQUIRE(fd >= 0);
+    ::close(fd);
+    std::ofstream(name) << "# comment\nMAIL_PASSWORD='open-sesame-42'\nplain-secret-value\n";
+    DeskWorld world([&](Config& c) {
+      Setup(c);
+      c.policy.secret_files = {name};
+      c.provenance.secrets = {"the-gateway-token"};
+    });
+    ::unlink(name);
+    const auto verdict = [&](const std::vector<SenderId>& readers, bool others,
+                             std::string_view text) {
+      return world.desk
+          ->Judge(ReplyQuestion{
+              .session = "s", .recipients = readers, .others_read = others, .text = text})
+          .answer.verdict;
+    };
+    for (const char* secret : {"open-sesame-42", "plain-secret-value", "the-gateway-token"}) {
+      CAPTURE(secret);
+      CHECK(verdict({kOwnerSender}, false, secret) == ReplyVerdict::kRedact);
+    }
+    const char* const path = "/home/alex/x";
+    CHECK(verdict({kOwnerSender}, false, path) == ReplyVerdict::kAllow);
+    CHECK(verdict({kOwnerSender, kFriendSender}, false, path) == ReplyVerdict::kRedact);
+    CHECK(verdict({kOwnerSender, kStrangerSender}, false, path) == ReplyVerdict::kRedact);
+    CHECK(verdict({kOwnerSender}, true, path) == ReplyVerdict::kRedact);
+    CHECK(verdict({}, false, path) == ReplyVerdict::kRedact);
+    world.desk->SetSecrets({"another-one-from-egress"});
+    CHECK(verdict({kOwnerSender}, false, "another-one-from-egress") == ReplyVerdict::kRedact);
+    REQUIRE(world.desk->Reload(Config()).ok());
+    CHECK(verdict({kOwnerSender}, false, "another-one-from-egress") == ReplyVerdict::kRedact);
+  }
+
+  TEST_CASE("the prompt says what the level may do, and what it must not") {
+    DeskWorld world(Setup);
+    const auto prompt = [&](const std::string& level) {
+      const auto made = world.desk->Prompt(level, "");
+      REQUIRE(made.ok());
+      CHECK(made->first.size() <= 8u << 10);
+      return made->first;
+    };
+    CHECK(prompt("owner").find("your owner") != std::string::npos);
+    CHECK(prompt("owner").find("directory listings") == std::string::npos);
+    CHECK(prompt("friend").find("`group:runtime`") != std::string::npos);
+    CHECK(prompt("friend").find("directory listings") != std::string::npos);
+    CHECK(prompt("stranger").find("No tools may be used") != std::string::npos);
+    CHECK(prompt("") == prompt("stranger"));
+    CHECK(absl::IsNotFound(world.desk->Prompt("king", "").status()));
+    REQUIRE(world.desk->SetReadOnly({}, true, "").ok());
+    CHECK(prompt("owner").find("Read-only mode is on") != std::string::npos);
+  }
+}
+
+}  // namespace
+}  // namespace creel
