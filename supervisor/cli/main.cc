@@ -13,6 +13,7 @@
 #include "supervisor/cli/incident_commands.h"
 #include "supervisor/cli/mcp/server.h"
 #include "supervisor/cli/output.h"
+#include "supervisor/cli/policy_arguments.h"
 #include "supervisor/cli/record_commands.h"
 #include "supervisor/cli/session_commands.h"
 
@@ -112,6 +113,7 @@ int Main(int argc, char** argv) {
   app.add_subcommand("doctor", "Look for what is weaker than it should be")->callback([&] {
     code = Doctor(globals);
   });
+  AddPolicyCommands(app, globals, code);
   app.add_subcommand("version", "Versions of creel, creeld and the engine")->callback([&] {
     code = Version(globals);
   });

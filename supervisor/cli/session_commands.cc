@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "supervisor/base/escape.h"
+#include "supervisor/cli/operator_call.h"
 #include "supervisor/cli/output.h"
 
 namespace creel::cli {
@@ -15,49 +16,8 @@ namespace {
 
 using operator_::v1::Operator;
 
-// `STATE_NAME` of an enum, without its prefix and in lower case.
-std::string Word(const std::string& name, std::string_view prefix) {
-  std::string word = name.starts_with(prefix) ? name.substr(prefix.size()) : name;
-  for (char& letter : word) {
-    letter = letter == '_' ? '-' : static_cast<char>(std::tolower(letter));
-  }
-  return word;
-}
-
 std::string StateOf(const gateway::v1::Session& session) {
   return Word(gateway::v1::SessionState_Name(session.state()), "SESSION_STATE_");
-}
-
-void Say(const std::string& line) { WriteAll(STDOUT_FILENO, line + "\n"); }
-
-// Connects, makes one call, and tells the error if there is one.
-template <typename Request, typename Response>
-int Call(const Globals& globals,
-         grpc::Status (Operator::Stub::*method)(grpc::ClientContext*, const Request&, Response*),
-         const Request& request, Response* response) {
-  const auto stub = ConnectOperator(globals);
-  if (!stub.ok()) {
-    return Fail(stub.status());
-  }
-  grpc::ClientContext context;
-  const grpc::Status status = ((**stub).*method)(&context, request, response);
-  return status.ok() ? 0 : Fail(status);
-}
-
-// A command whose success needs no words, but for JSON.
-template <typename Request, typename Response>
-int Act(const Globals& globals,
-        grpc::Status (Operator::Stub::*method)(grpc::ClientContext*, const Request&, Response*),
-        const Request& request, const std::string& done) {
-  Response response;
-  if (const int code = Call(globals, method, request, &response); code != 0) {
-    return code;
-  }
-  if (globals.json) {
-    return PrintJson(response);
-  }
-  Say(done);
-  return 0;
 }
 
 std::string MemoryOf(const operator_::v1::Usage& usage) {
@@ -150,8 +110,8 @@ int List(const Globals& globals, bool usage) {
     Say("no session is open; open one with: creel open SESSION");
     return 0;
   }
-  std::vector<std::string> heading{"SESSION", "SANDBOX", "STATE", "SENDER", "AGE", "LAST CALL",
-                                   "COMMANDS"};
+  std::vector<std::string> heading{"SESSION", "SANDBOX",   "STATE",   "SENDER",
+                                   "AGE",     "LAST CALL", "COMMANDS"};
   if (usage) {
     heading.insert(heading.end(), {"CPU", "MEMORY"});
   }
@@ -187,6 +147,7 @@ int Inspect(const Globals& globals, const std::string& session) {
       {"sandbox", told.sandbox_id()},
       {"state", StateOf(told) + (told.reason().empty() ? "" : ": " + told.reason())},
       {"sender", told.sender().empty() ? "-" : told.sender()},
+      {"trust level", told.trust_level()},
       {"opened", Ago(told.opened_at()) + " ago"},
       {"last call", Ago(told.last_call_at()) + " ago"},
       {"image", told.image()},
@@ -204,9 +165,8 @@ int Inspect(const Globals& globals, const std::string& session) {
     rows.push_back({"limit " + name, value});
   }
   for (const auto& mount : response.mounts()) {
-    rows.push_back({"mount " + mount.target(),
-                    (mount.source().empty() ? "tmpfs" : mount.source()) +
-                        (mount.read_only() ? " (read-only)" : "")});
+    rows.push_back({"mount " + mount.target(), (mount.source().empty() ? "tmpfs" : mount.source()) +
+                                                   (mount.read_only() ? " (read-only)" : "")});
   }
   for (const auto& peer : response.dropped_peers()) {
     rows.push_back({"dropped peer", Ago(peer.at()) + " ago: " + peer.reason()});
