@@ -22,6 +22,7 @@
 #include "supervisor/audit/events.h"
 #include "tests/bench/engine_http.h"
 #include "tests/bench/figures.h"
+#include "tests/bench/policy_bench.h"
 #include "tests/bench/spawner.h"
 #include "tests/integration/support/supervisor.h"
 
@@ -315,6 +316,7 @@ void Memory(Report& report, Supervisor& supervisor, EngineHttp& engine) {
 int Main(const std::string& output) {
   Spawner spawner(CREEL_BENCH_SPAWN_SERVER);
   Report report;
+  PolicyFigures(report);
   EngineHttp engine("/var/run/docker.sock");
   Supervisor supervisor({.sandbox_config = "  limits:\n    workspace: 1GiB\n"});
   Require(supervisor.Exec(kSession, {"true"}).code() == 0, "the first exec: " + supervisor.Log());
