@@ -12,7 +12,7 @@
 #include "supervisor/base/status.h"
 #include "supervisor/sandbox/frame_parser.h"
 #include "supervisor/sandbox/link_pool.h"
-#include "supervisor/sandbox/unix_socket.h"
+#include "supervisor/base/unix_socket.h"
 
 namespace grpc {
 class Server;

@@ -8,7 +8,7 @@
 #include <unordered_map>
 #include <utility>
 
-#include "supervisor/sandbox/event_loop.h"
+#include "supervisor/base/event_loop.h"
 #include "supervisor/sandbox/guarded_connection.h"
 
 namespace creel {

@@ -12,7 +12,7 @@
 #include "supervisor/base/status.h"
 #include "supervisor/base/unique_fd.h"
 #include "supervisor/sandbox/closer.h"
-#include "supervisor/sandbox/event_loop.h"
+#include "supervisor/base/event_loop.h"
 #include "supervisor/sandbox/frame_parser.h"
 
 namespace creel {

@@ -5,7 +5,7 @@
 
 #include "supervisor/base/mutex.h"
 #include "supervisor/base/status.h"
-#include "supervisor/sandbox/event_loop.h"
+#include "supervisor/base/event_loop.h"
 #include "supervisor/sandbox/frame_guard.h"
 
 namespace creel {

@@ -16,7 +16,7 @@
 
 #include "supervisor/base/crypto.h"
 #include "supervisor/base/escape.h"
-#include "supervisor/sandbox/unix_socket.h"
+#include "supervisor/base/unix_socket.h"
 
 namespace creel {
 namespace {

@@ -1,4 +1,4 @@
-#include "supervisor/sandbox/event_loop.h"
+#include "supervisor/base/event_loop.h"
 
 #include <pthread.h>
 #include <sys/eventfd.h>

@@ -1,4 +1,4 @@
-#include "supervisor/sandbox/unix_socket.h"
+#include "supervisor/base/unix_socket.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
