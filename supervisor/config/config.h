@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "supervisor/config/egress_config.h"
 #include "supervisor/config/policy_config.h"
 #include "supervisor/config/record_config.h"
 
@@ -117,6 +118,8 @@ struct LogConfig {
 //   no-apparmor          the host has AppArmor and the engine does not use it
 //   no-seccomp           the engine or runtime does not apply seccomp profiles
 //   mode-off             sandbox.mode is off
+//   egress-no-tls        tunnels of a host rule may carry what is not TLS
+//   egress-no-sni        tunnels of a host rule may leave out the name
 //   rootless-engine, userns-remap, no-blkio, no-pids-limit, no-memory-limit
 extern const std::vector<std::string> kConcessions;
 
@@ -160,6 +163,7 @@ struct Config {
   SandboxConfig sandbox;
   SessionsConfig sessions;
   PolicyConfig policy;
+  EgressConfig egress;
   LogConfig log;
   RecordConfig audit;
   IncidentConfig incident;

@@ -3,10 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 #include <type_traits>
 #include <utility>
 
 #include "supervisor/base/escape.h"
+#include "supervisor/config/egress_keys.h"
 #include "supervisor/config/record_keys.h"
 #include "supervisor/config/text.h"
 #include "supervisor/config/value_readers.h"
@@ -330,6 +332,10 @@ std::vector<KeySpec> MakeTable() {
                                  [&](const KeySpec& other) { return other.path == before; });
     table.insert(at, std::move(spec));
   }
+  const auto log = std::find_if(table.begin(), table.end(),
+                                [](const KeySpec& spec) { return spec.path == "log.level"; });
+  std::vector<KeySpec> egress = EgressKeys();
+  table.insert(log, std::make_move_iterator(egress.begin()), std::make_move_iterator(egress.end()));
   return table;
 }
 

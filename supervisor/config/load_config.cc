@@ -11,6 +11,8 @@
 #include <vector>
 
 #include "supervisor/base/escape.h"
+#include "supervisor/base/unique_fd.h"
+#include "supervisor/config/egress_keys.h"
 #include "supervisor/config/gateway_import.h"
 #include "supervisor/config/key_table.h"
 #include "supervisor/config/read_file.h"
@@ -160,6 +162,9 @@ class Loader {
     }
     if (config_.sandbox.image.empty()) {
       WrongAt({"sandbox.image"}, "'sandbox.image' must name an image");
+    }
+    if (const KeyError error = CheckEgress(config_)) {
+      WrongAt({"egress.hosts", "egress.services"}, *error);
     }
     CheckPaths();
     CheckEngine();
