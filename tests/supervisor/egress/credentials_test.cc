@@ -1,0 +1,128 @@
+#include "supervisor/egress/credentials.h"
+
+#include <doctest/doctest.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <future>
+#include <string>
+
+namespace creel::egress {
+namespace {
+
+using Kind = EgressCredential::Kind;
+
+struct Folder {
+  Folder() {
+    char name[] = "/tmp/creel-credentials-XXXXXX";
+    REQUIRE(mkdtemp(name) != nullptr);
+    path = name;
+  }
+  ~Folder() { std::filesystem::remove_all(path); }
+  std::string Put(const std::string& name, const std::string& text) const {
+    std::ofstream(path + "/" + name) << text;
+    return path + "/" + name;
+  }
+  std::string path;
+};
+
+EgressService FromFile(const std::string& file) {
+  EgressService service;
+  service.name = "api";
+  service.credential = {
+      .kind = Kind::kBearer, .name = {}, .user = {}, .file = file, .env = {}, .command = {}};
+  return service;
+}
+
+absl::StatusOr<std::shared_ptr<const Secret>> Get(Credentials& credentials) {
+  std::promise<absl::StatusOr<std::shared_ptr<const Secret>>> promise;
+  credentials.Get("api", [&](auto secret) { promise.set_value(std::move(secret)); });
+  return promise.get_future().get();
+}
+
+TEST_SUITE("Credentials") {
+  TEST_CASE("a value comes from a file, a variable or a command, without its line's end") {
+    const Folder folder;
+    EgressCredential credential{.kind = Kind::kHeader, .name = "X-Key"};
+    credential.file = folder.Put("key", "from-file\n");
+    CHECK(FetchSecret(credential)->value == "from-file");
+    credential.file.clear();
+    credential.env = "CREEL_TEST_SECRET";
+    CHECK_FALSE(FetchSecret(credential).ok());
+    setenv("CREEL_TEST_SECRET", "from-env", 1);
+    CHECK(FetchSecret(credential)->header == "from-env");
+    credential.env.clear();
+    credential.command = {"/bin/sh", "-c", "printf 'from-command\\r\\n'"};
+    CHECK(FetchSecret(credential)->value == "from-command");
+    credential.kind = Kind::kBasic;
+    credential.user = "user";
+    const auto basic = FetchSecret(credential);
+    CHECK(basic->header == "Basic dXNlcjpmcm9tLWNvbW1hbmQ=");
+    CHECK(std::find(basic->forms.begin(), basic->forms.end(), "dXNlcjpmcm9tLWNvbW1hbmQ=") !=
+          basic->forms.end());
+  }
+
+  TEST_CASE("what is no credential is an error that holds nothing of it") {
+    const Folder folder;
+    mkfifo((folder.path + "/fifo").c_str(), 0600);
+    EgressCredential credential{.kind = Kind::kBearer};
+    for (const std::string& file :
+         {folder.Put("two", "first-line\nsecond"), folder.Put("empty", ""),
+          folder.Put("short", "abc"), folder.Put("long", std::string(9000, 'x')),
+          folder.Put("control", "abc\tdefgh"), folder.path, folder.path + "/none",
+          folder.path + "/fifo"}) {
+      CAPTURE(file);
+      credential.file = file;
+      const auto secret = FetchSecret(credential);
+      REQUIRE_FALSE(secret.ok());
+      CHECK(absl::IsFailedPrecondition(secret.status()));
+      CHECK(std::string(secret.status().message()).find("first-line") == std::string::npos);
+    }
+    credential.file.clear();
+    for (const char* script : {"echo secret-value; exit 3", "kill -9 $$"}) {
+      credential.command = {"/bin/sh", "-c", script};
+      const auto secret = FetchSecret(credential);
+      REQUIRE_FALSE(secret.ok());
+      CHECK(std::string(secret.status().message()).find("secret-value") == std::string::npos);
+    }
+    credential.command = {"/does/not/exist"};
+    CHECK_FALSE(FetchSecret(credential).ok());
+  }
+
+  TEST_CASE("a value is kept while it is fresh, and fetched anew when the place has changed") {
+    const Folder folder;
+    Credentials credentials;
+    credentials.Configure({FromFile(folder.Put("key", "value-one"))});
+    CHECK((*Get(credentials))->header == "Bearer value-one");
+    folder.Put("key", "value-two");
+    CHECK((*Get(credentials))->value == "value-one");
+    credentials.Configure({FromFile(folder.Put("other", "value-three"))});
+    CHECK((*Get(credentials))->value == "value-three");
+    credentials.Configure({});
+    CHECK_FALSE(Get(credentials).ok());
+  }
+
+  TEST_CASE("a revoked credential is given to nobody until it is restored") {
+    const Folder folder;
+    Credentials credentials;
+    credentials.Configure({FromFile(folder.Put("key", "value-one"))});
+    CHECK(Get(credentials).ok());
+    CHECK_FALSE(credentials.Forms().empty());
+    CHECK(credentials.Revoke("api").ok());
+    CHECK(absl::IsPermissionDenied(Get(credentials).status()));
+    CHECK(credentials.List().at(0).revoked);
+    CHECK(credentials.List().at(0).source == "file " + folder.path + "/key");
+    folder.Put("key", "value-two");
+    CHECK(credentials.Restore("api").ok());
+    CHECK((*Get(credentials))->value == "value-two");
+    CHECK_FALSE(credentials.Restore("api").ok());
+    CHECK(absl::IsNotFound(credentials.Revoke("other")));
+  }
+}
+
+}  // namespace
+}  // namespace creel::egress
