@@ -90,7 +90,8 @@ absl::Status Serve(const std::string& path) {
   ASSIGN_OR_RETURN(std::unique_ptr<Nursery> nursery, Nursery::Start());
   ASSIGN_OR_RETURN(std::unique_ptr<EventLoop> loop, EventLoop::Start());
   Identity identity;
-  ShimService service(*loop, *nursery, identity, is_init);
+  ShimService service(*loop, *nursery, identity, is_init,
+                      path.substr(0, path.rfind('/') + 1) + "egress.sock");
   std::unique_ptr<grpc::Server> server = MakeServer(service);
   if (server == nullptr) {
     return absl::InternalError("gRPC does not start");

@@ -33,8 +33,13 @@ grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context, const grp
 
 }  // namespace
 
-ShimService::ShimService(EventLoop& loop, Nursery& nursery, Identity& identity, bool is_init)
-    : loop_(loop), nursery_(nursery), identity_(identity), is_init_(is_init) {}
+ShimService::ShimService(EventLoop& loop, Nursery& nursery, Identity& identity, bool is_init,
+                         std::string egress_socket)
+    : loop_(loop),
+      nursery_(nursery),
+      identity_(identity),
+      is_init_(is_init),
+      egress_socket_(std::move(egress_socket)) {}
 
 void ShimService::ConnectionEnded() {
   MutexLock lock(mu_);
@@ -71,6 +76,20 @@ absl::StatusOr<std::unique_ptr<ShimService::Tools>> ShimService::MakeTools(
   }
   if (limits.ring_bytes() != 0) {
     options.ring_bytes = limits.ring_bytes();
+  }
+  if (setup.has_egress()) {
+    // Before any tool runs, so that none can have taken the ports.
+    Relay::Options egress{.socket = egress_socket_};
+    for (const uint32_t port : setup.egress().ports()) {
+      if (port == 0 || port > UINT16_MAX) {
+        return absl::InvalidArgumentError("an egress port is not from 1 to 65535");
+      }
+      egress.ports.push_back(static_cast<uint16_t>(port));
+    }
+    if (setup.egress().max_connections() != 0) {
+      egress.max_connections = setup.egress().max_connections();
+    }
+    ASSIGN_OR_RETURN(tools->egress, Relay::Start(std::move(egress)));
   }
   ASSIGN_OR_RETURN(tools->processes, ProcessTable::Start(loop_, nursery_, std::move(options)));
   return tools;

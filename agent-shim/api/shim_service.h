@@ -6,6 +6,7 @@
 #include <string>
 
 #include "agent-shim/api/file_handlers.h"
+#include "agent-shim/egress/relay.h"
 #include "agent-shim/exec/event_loop.h"
 #include "agent-shim/exec/nursery.h"
 #include "agent-shim/exec/process_table.h"
@@ -19,8 +20,10 @@ namespace creel::shim {
 // what a command or file call needs is made by the first Hello. Thread-safe.
 class ShimService final : public v1::Shim::CallbackService {
  public:
-  // All must outlive it. `is_init`: the process is PID 1 of its pid namespace.
-  ShimService(EventLoop& loop, Nursery& nursery, Identity& identity, bool is_init);
+  // All must outlive it. `is_init`: the process is PID 1 of its pid namespace. `egress_socket`: where
+  // the tools' connections are carried to, if the setup asks for that.
+  ShimService(EventLoop& loop, Nursery& nursery, Identity& identity, bool is_init,
+              std::string egress_socket = "/run/creel/egress.sock");
 
   // The connection is gone: the next one has to prove itself anew.
   void ConnectionEnded();
@@ -83,6 +86,7 @@ class ShimService final : public v1::Shim::CallbackService {
   struct Tools {
     std::unique_ptr<ProcessTable> processes;
     std::unique_ptr<FileHandlers> files;
+    std::unique_ptr<Relay> egress;  // null: there is no way out
   };
 
   absl::Status SayHello(const v1::HelloRequest& request, v1::HelloResponse* response,
@@ -95,6 +99,7 @@ class ShimService final : public v1::Shim::CallbackService {
   Nursery& nursery_;
   Identity& identity_;
   const bool is_init_;
+  const std::string egress_socket_;
   Mutex mu_;
   std::unique_ptr<Tools> tools_ ABSL_GUARDED_BY(mu_);  // once set it stays
   std::string proved_peer_ ABSL_GUARDED_BY(mu_);
