@@ -18,6 +18,7 @@
 #include "supervisor/api/act_recorder.h"
 #include "supervisor/api/gateway_service.h"
 #include "supervisor/api/incident_service.h"
+#include "supervisor/api/operator_egress.h"
 #include "supervisor/api/operator_service.h"
 #include "supervisor/api/record_service.h"
 #include "supervisor/audit/event_limiter.h"
@@ -179,12 +180,16 @@ struct ApiServer::Impl {
     if (rooms.audit != nullptr && rooms.incidents != nullptr) {
       incidents.emplace(*rooms.incidents, *rooms.audit);
     }
+    if (rooms.egress != nullptr) {
+      egress = std::make_unique<OperatorEgress>(rooms.sessions, *rooms.egress);
+    }
   }
 
   GatewayService gateway;
   OperatorService operator_door;
   std::optional<RecordService> record;
   std::optional<IncidentService> incidents;
+  std::unique_ptr<OperatorEgress> egress;
   std::unique_ptr<grpc::Server> gateway_server;
   std::unique_ptr<grpc::Server> operator_server;
   std::unique_ptr<DoorListener> gateway_listener;
@@ -211,6 +216,9 @@ absl::StatusOr<std::unique_ptr<ApiServer>> ApiServer::Start(const Rooms& rooms) 
   }
   if (impl->incidents) {
     services.push_back(&*impl->incidents);
+  }
+  if (impl->egress != nullptr) {
+    services.push_back(impl->egress.get());
   }
   impl->operator_server = Serve(services, "operator.sock", rooms.audit);
   // Stopped by its destructor, should a listener fail.

@@ -8,6 +8,7 @@
 #include "supervisor/base/clock.h"
 #include "supervisor/base/status.h"
 #include "supervisor/config/config.h"
+#include "supervisor/egress/proxy.h"
 #include "supervisor/engine/engine.h"
 #include "supervisor/sandbox/host_abilities.h"
 #include "supervisor/sandbox/link_pool.h"
@@ -30,6 +31,8 @@ class ApiServer {
     Engine& engine;
     LinkPool& links;
     const Config& config;
+    // Null: calls about it end with UNIMPLEMENTED.
+    egress::Proxy* egress = nullptr;
     // What `creel doctor` shows. May block.
     std::function<std::vector<Finding>()> diagnose;
     // What the operator does is told here; null (in tests): nowhere, and there is no

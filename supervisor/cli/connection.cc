@@ -93,4 +93,9 @@ absl::StatusOr<std::unique_ptr<operator_::v1::Operator::Stub>> ConnectOperator(
   return operator_::v1::Operator::NewStub(link.channel);
 }
 
+absl::StatusOr<std::shared_ptr<grpc::Channel>> OperatorChannel(const Globals& globals) {
+  ASSIGN_OR_RETURN(const GatewayLink link, Connect(globals.operator_socket, "--operator-socket"));
+  return link.channel;
+}
+
 }  // namespace creel::cli

@@ -9,6 +9,7 @@
 
 #include "supervisor/cli/connection.h"
 #include "supervisor/cli/copy_command.h"
+#include "supervisor/cli/egress_commands.h"
 #include "supervisor/cli/exec_command.h"
 #include "supervisor/cli/incident_commands.h"
 #include "supervisor/cli/mcp/server.h"
@@ -107,6 +108,7 @@ int Main(int argc, char** argv) {
     code = Thaw(globals, session);
   });
 
+  AddEgressCommands(app, globals, code);
   AddRecordCommands(app, globals, code);
   AddIncidentCommands(app, globals, code);
 

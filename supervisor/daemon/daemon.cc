@@ -20,6 +20,7 @@
 #include "supervisor/daemon/logging.h"
 #include "supervisor/daemon/policy_findings.h"
 #include "supervisor/daemon/reload.h"
+#include "supervisor/egress/proxy.h"
 #include "supervisor/engine/docker_engine.h"
 #include "supervisor/incident/incident_manager.h"
 #include "supervisor/sandbox/grpc_threads.h"
@@ -129,6 +130,33 @@ absl::StatusOr<std::unique_ptr<AuditLog>> OpenRecord(const Config& config, Store
   return audit;
 }
 
+// The record of what sandboxes reached is written here and nowhere else.
+absl::StatusOr<std::unique_ptr<egress::Proxy>> StartEgress(const EgressConfig& config) {
+  return egress::Proxy::Start({
+      .config = config,
+      .recorder =
+          [](const egress::Record& record) {
+            spdlog::log(record.allowed ? spdlog::level::info : spdlog::level::warn, "{}",
+                        egress::LogLine(record));
+          },
+      .problem = [](const std::string& text) { spdlog::error("egress: {}", text); },
+  });
+}
+
+// Tells the proxy who is behind a sandbox, and of every change of that.
+void ConnectEgress(egress::Proxy& proxy, SessionManager& sessions) {
+  proxy.SetFacts([&sessions](const std::string& sandbox) {
+    egress::Asker asker{.sandbox = sandbox, .session = {}, .level = sessions.LevelOf(sandbox)};
+    if (const absl::StatusOr<SessionView> view = sessions.Get(sandbox); view.ok()) {
+      asker.session = view->session;
+    }
+    return asker;
+  });
+  sessions.OnLevelChange([&proxy](const std::string& sandbox, const std::string& /*level*/) {
+    proxy.Recheck(sandbox);
+  });
+}
+
 // What only this process knows, as lines of `creel doctor`.
 std::vector<Finding> OwnFindings(const SessionManager& sessions, const Store& store,
                                  const AuditLog& audit) {
@@ -178,6 +206,7 @@ struct Daemon::Rooms {
   HostAbilities abilities;
   Finding doors;
   std::unique_ptr<LinkPool> links;
+  std::unique_ptr<egress::Proxy> egress;
   std::unique_ptr<Sandbox::Host> host;
   SystemClock clock;
   std::unique_ptr<PolicyStore> policy_store;
@@ -229,6 +258,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config given,
 
   HoldGrpcThreads();
   ASSIGN_OR_RETURN(rooms.links, LinkPool::Start());
+  ASSIGN_OR_RETURN(rooms.egress, StartEgress(config.egress));
   rooms.host =
       std::make_unique<Sandbox::Host>(Sandbox::Host{.engine = *rooms.engine,
                                                     .links = *rooms.links,
@@ -240,8 +270,19 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config given,
                                                     .audit = rooms.audit.get()});
   ASSIGN_OR_RETURN(rooms.policy_store, PolicyStore::Open(config.paths.state_dir));
   ASSIGN_OR_RETURN(rooms.desk, PolicyDesk::Create(config, *rooms.policy_store, rooms.clock));
+  if (config.egress.configured()) {
+    rooms.host->open_egress = [&proxy = *rooms.egress](const EgressDoor& door) {
+      return proxy.Open({.directory = door.directory,
+                         .sandbox = door.sandbox_id,
+                         .socket_mode = door.socket_mode,
+                         .socket_owner = std::nullopt,
+                         .peer_uid = door.peer_uid,
+                         .peer_pid = door.peer_pid});
+    };
+  }
   ASSIGN_OR_RETURN(rooms.sessions, SessionManager::Create(*rooms.host, *rooms.store, rooms.clock));
   rooms.sessions->UseLevels(*rooms.desk);
+  ConnectEgress(*rooms.egress, *rooms.sessions);
   ASSIGN_OR_RETURN(rooms.incidents,
                    IncidentManager::Create({.evidence = {.sessions = *rooms.sessions,
                                                          .audit = *rooms.audit,
@@ -261,6 +302,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config given,
                                      .engine = *rooms.engine,
                                      .links = *rooms.links,
                                      .config = config,
+                                     .egress = rooms.egress.get(),
                                      .diagnose =
                                          [&rooms, &config] {
                                            std::vector<Finding> all =
@@ -298,12 +340,14 @@ absl::StatusOr<ReloadReport> Daemon::Reload() {
   // What counts at once; the rest stays as it runs.
   Config next = *config_;
   next.policy = fresh.policy;
+  next.egress = fresh.egress;
   next.provenance = fresh.provenance;
   next.gateway_import = fresh.gateway_import;
   next.sessions = fresh.sessions;
   next.log.level = fresh.log.level;
   report.changed = ChangedSections(*rooms_->desk->config(), next);
   RETURN_IF_ERROR(rooms_->desk->Reload(next));
+  RETURN_IF_ERROR(rooms_->egress->Reload(fresh.egress));
   rooms_->sessions->SetLimits(fresh.sessions);
   SetLogLevel(fresh.log.level);
   rooms_->audit->Keep(SupervisorEvent("reloaded", config_->file));
@@ -348,10 +392,14 @@ void Daemon::Stop() {
   rooms_->api.reset();
   rooms_->gate.reset();
   rooms_->incidents.reset();
+  if (rooms_->egress != nullptr) {
+    rooms_->egress->SetFacts(nullptr);
+  }
   rooms_->sessions.reset();
   rooms_->desk.reset();
   rooms_->policy_store.reset();
   rooms_->host.reset();
+  rooms_->egress.reset();
   rooms_->links.reset();
   rooms_->engine.reset();
   rooms_->audit.reset();

@@ -14,6 +14,8 @@ std::vector<std::string> NeedRestart(const Config& running, const Config& fresh)
   compare("gateway",
           running.gateway == fresh.gateway && running.gateway_uids == fresh.gateway_uids);
   compare("operator", running.operator_door == fresh.operator_door);
+  // What it allows counts at once; whether sandboxes have a way out at all is made into them.
+  compare("egress", running.egress.configured() == fresh.egress.configured());
   compare("sandbox", running.sandbox == fresh.sandbox);
   compare("audit", running.audit == fresh.audit);
   compare("incident", running.incident == fresh.incident);

@@ -17,6 +17,10 @@ constexpr char kPath[] = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbi
 constexpr char kLang[] = "C.UTF-8";
 // Descriptors of PID 1: a few for each of 512 commands. Tools get limits.open_files.
 constexpr uint64_t kShimOpenFiles = 8192;
+constexpr uint32_t kEgressPort = 3128;
+constexpr uint32_t kEgressSocksPort = 1080;
+// Connections that the shim takes beyond what the supervisor does, to wait there.
+constexpr uint32_t kEgressWaiting = 64;
 
 absl::Status Invalid(const std::string& what) { return absl::InvalidArgumentError(what); }
 
@@ -123,6 +127,23 @@ class Canonical {
   const std::string id_;
   std::string text_;
 };
+
+// The shim listens for HTTP and SOCKS, and the tools are told where.
+void AddEgress(const EgressConfig& egress, shim::v1::SandboxSetup& setup) {
+  setup.mutable_egress()->add_ports(kEgressPort);
+  setup.mutable_egress()->add_ports(kEgressSocksPort);
+  setup.mutable_egress()->set_max_connections(egress.limits.connections + kEgressWaiting);
+  const std::string proxy = fmt::format("http://127.0.0.1:{}", kEgressPort);
+  auto& env = *setup.mutable_env();
+  for (const char* name :
+       {"HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"}) {
+    env[name] = proxy;
+  }
+  // What a tool starts in its own sandbox is reached as ever.
+  env["NO_PROXY"] = env["no_proxy"] = "localhost,127.0.0.1,::1";
+  // Node heeds the others only with this.
+  env["NODE_USE_ENV_PROXY"] = "1";
+}
 
 }  // namespace
 
@@ -267,6 +288,9 @@ shim::v1::SandboxSetup MakeSetup(const SandboxIdentity& identity, const Config& 
   // A folder of somebody else's is not filled with the caches of tools.
   const bool own = identity.workspace.empty() || identity.access == WorkspaceAccess::kNone;
   env["HOME"] = own ? config.sandbox.workdir : "/tmp";
+  if (config.egress.configured()) {
+    AddEgress(config.egress, setup);
+  }
   for (const auto& [name, value] : identity.env) {
     env[name] = value;
   }

@@ -80,12 +80,19 @@ absl::Status LiveSandbox::Listen() {
     options.peer_uid = 0;
   }
   if (PidIsOurs(host_.abilities, identity_)) {
-    options.expected_pid = [this] { return pid_.load(); };
+    options.expected_pid = [pid = pid_] { return pid->load(); };
   }
   if (!host_.abilities.root || !UidsAreOurs(host_.abilities, identity_)) {
     // PID 1 is not the socket's owner as the kernel sees it, and has no right to override modes.
     // The folder above is closed to everybody else on the host.
     options.socket_mode = 0666;
+  }
+  if (host_.open_egress) {
+    ASSIGN_OR_RETURN(egress_, host_.open_egress({.directory = options.directory,
+                                                 .sandbox_id = identity_.id,
+                                                 .socket_mode = options.socket_mode,
+                                                 .peer_uid = options.peer_uid,
+                                                 .peer_pid = options.expected_pid}));
   }
   ShimLink::Callbacks callbacks;
   callbacks.on_up = [this](StubPtr stub, const std::string& version) {
@@ -111,11 +118,11 @@ absl::Status LiveSandbox::Listen() {
 }
 
 void LiveSandbox::SetContainer(const ContainerInfo& info) {
-  pid_.store(SeesProcessOf(info) ? info.pid : 0);
+  pid_->store(SeesProcessOf(info) ? info.pid : 0);
 }
 
 absl::Status LiveSandbox::WaitForLink(Deadline deadline) {
-  const int pid = pid_.load();
+  const int pid = pid_->load();
   const UniqueFd process(pid > 0 ? static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)) : -1);
   bool ended = pid > 0 && !process.valid() && errno == ESRCH;
   for (;;) {
@@ -266,7 +273,7 @@ std::string LiveSandbox::CauseOfEnd() {
     if (info.status().code() == absl::StatusCode::kNotFound) {
       return fmt::format("container '{}' was removed", name);
     }
-    const int pid = pid_.load();
+    const int pid = pid_->load();
     if (pid > 0 && ::access(fmt::format("/proc/{}", pid).c_str(), F_OK) != 0) {
       return fmt::format("container '{}' ended, and the engine does not answer: {}", name,
                          std::string(info.status().message()));
@@ -285,7 +292,7 @@ std::string LiveSandbox::CauseOfEnd() {
       break;
   }
   // The engine hears of an end a little later than the kernel.
-  const int pid = pid_.load();
+  const int pid = pid_->load();
   if (pid > 0 && ::access(fmt::format("/proc/{}", pid).c_str(), F_OK) != 0) {
     return fmt::format("container '{}' ended", name);
   }
@@ -593,6 +600,7 @@ void LiveSandbox::Detach() {
   }
   // Callbacks take mu_, so not under it.
   link_.reset();
+  egress_.reset();
   std::thread finder;
   {
     MutexLock lock(mu_);

@@ -94,7 +94,8 @@ class LiveSandbox final : public Sandbox, public std::enable_shared_from_this<Li
   const std::shared_ptr<Waiters> waiters_ = std::make_shared<Waiters>();
   // Readable once something happened that WaitForLink waits for.
   UniqueFd happened_;
-  std::atomic<int> pid_{0};
+  // Shared with what may outlive this.
+  const std::shared_ptr<std::atomic<int>> pid_ = std::make_shared<std::atomic<int>>(0);
   EventLimiter drops_told_;
 
   // One at a time of Freeze, Thaw and Close; taken before mu_.
@@ -121,6 +122,7 @@ class LiveSandbox final : public Sandbox, public std::enable_shared_from_this<Li
   std::shared_ptr<void> watch_ ABSL_GUARDED_BY(mu_);
 
   std::unique_ptr<ShimLink> link_;
+  std::shared_ptr<void> egress_;
 };
 
 }  // namespace creel

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -39,6 +40,16 @@ struct SandboxIdentity {
   std::string workspace_bound;  // filled in by Create: sized | watched | read-only
 };
 
+// Where a sandbox's way out is to be opened, and whose connections it takes.
+struct EgressDoor {
+  std::string directory;  // the link's
+  std::string sandbox_id;
+  uint32_t socket_mode = 0600;
+  std::optional<uint32_t> peer_uid;  // unset: not to be seen here
+  // The container's first process, or 0 while that is not known. May outlive the sandbox.
+  std::function<int()> peer_pid;
+};
+
 enum class SandboxState { kRunning, kFrozen, kLost, kClosed };
 
 // One container with its workspace, its link and its processes. Thread-safe.
@@ -55,6 +66,9 @@ class Sandbox {
     std::string shim_sha256;  // hex
     // What happens to sessions and their links is told here; null: nowhere (in tests).
     AuditLog* audit = nullptr;
+    // Opens a sandbox's way out until the returned object goes; null where there is none. May be
+    // called from several threads.
+    std::function<absl::StatusOr<std::shared_ptr<void>>(const EgressDoor&)> open_egress{};
   };
 
   // Makes the container and waits until its shim has answered. On failure nothing is left behind.
