@@ -1,7 +1,7 @@
 # `make run` and `make test` do all the set-up themselves; see docs/development.md.
 export ONCE CONCEDE SANITIZE ALL CTEST_ARGS
 
-.PHONY: help run test test-sanitizers campaign bench lint fmt clean
+.PHONY: help run test test-sanitizers campaign fuzz bench lint fmt clean
 
 help:
 	@echo 'make run              set up, build, start creeld and show what a sandbox withstands'
@@ -9,6 +9,7 @@ help:
 	@echo 'make test             set up, build and run all tests (SANITIZE=1: with the sanitizers)'
 	@echo 'make test-sanitizers  the sanitizer builds and their tests only'
 	@echo 'make campaign         the long tests: 200 kills, 20 freezes of fifty (after make test)'
+	@echo 'make fuzz             each fuzz target for a minute, from its corpus'
 	@echo 'make bench            measure, side by side with Docker; writes build/bench.json'
 	@echo 'make lint             format, scripts, protos, clang, clang-tidy (ALL=1: on every file)'
 	@echo 'make fmt              format the code'
@@ -25,6 +26,9 @@ test-sanitizers:
 
 campaign:
 	@docker/setup/campaign.sh
+
+fuzz:
+	@docker/setup/fuzz.sh
 
 bench:
 	@docker/setup/bench.sh
