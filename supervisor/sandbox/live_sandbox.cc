@@ -508,7 +508,7 @@ absl::StatusOr<std::string> LiveSandbox::FreezeBy(const std::string& reason, boo
   absl::Status marked = WriteHold(paths_.hold, {.method = kFrozenByEngine, .reason = reason});
   auto method =
       quickly ? FreezeContainerQuickly(host_.engine, host_.abilities, identity_.container_id,
-                                       pid_.load(), deadline)
+                                       pid_->load(), deadline)
               : FreezeContainer(host_.engine, host_.abilities, identity_.container_id, deadline);
   if (method.ok() && *method == kKilled) {
     (void)RemoveHold(paths_.hold);

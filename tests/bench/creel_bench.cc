@@ -20,6 +20,7 @@
 
 #include "supervisor/audit/audit_log.h"
 #include "supervisor/audit/events.h"
+#include "tests/bench/egress_bench.h"
 #include "tests/bench/engine_http.h"
 #include "tests/bench/figures.h"
 #include "tests/bench/policy_bench.h"
@@ -326,6 +327,7 @@ int Main(const std::string& output) {
   ColdOpen(report, supervisor, engine);
   Throughput(report, supervisor, engine);
   Memory(report, supervisor, engine);
+  MeasureEgress(report);
   report.PrintFigures();
   report.WriteJson(output);
   std::printf("\nwritten to %s\n", output.c_str());
