@@ -8,18 +8,35 @@
 cd "$SOURCE_DIR"
 summaries=()
 
-# Runs the tests of one preset and remembers how they ended.
-run_tests() {  # PRESET ARGUMENTS…
-  local preset=$1 log=build/$1/ctest.log status=0
-  shift
-  # Root: the tests mount, and speak to the engine.
+# ctest over the tests of one preset, its output kept. Root: the tests mount, and speak to the engine.
+run_ctest() {  # PRESET LOG ARGUMENTS…
+  local preset=$1 log=$2 status=0
+  shift 2
   as_root env "PATH=$PATH" ${XDG_CACHE_HOME:+"XDG_CACHE_HOME=$XDG_CACHE_HOME"} "HOME=$HOME" \
     ctest --test-dir "build/$preset" --output-on-failure --no-tests=error "$@" | tee "$log" ||
     status=$?
   if [ "$(id -u)" != 0 ]; then
     as_root chown -R "$(id -u):$(id -g)" "build/$preset"
   fi
+  return "$status"
+}
+
+# Runs the tests of one preset and remembers how they ended. Suites run two at a time, and some hold
+# the supervisor to times: one that fails beside another gets a second run by itself, which is told,
+# and which decides.
+run_tests() {  # PRESET ARGUMENTS…
+  local preset=$1 log=build/$1/ctest.log status=0
+  shift
+  run_ctest "$preset" "$log" "$@" || status=$?
   summaries+=("$preset: $(grep 'tests passed' "$log" || echo 'no test ran')")
+  if [ "$status" != 0 ] && [ -s "build/$preset/Testing/Temporary/LastTestsFailed.log" ]; then
+    say "these failed and are run again, one at a time: $(paste -sd' ' \
+      "build/$preset/Testing/Temporary/LastTestsFailed.log")"
+    status=0
+    run_ctest "$preset" "$log.again" --rerun-failed || status=$?
+    summaries+=("$preset, what had failed, alone: $(grep 'tests passed' "$log.again" ||
+      echo 'no test ran')")
+  fi
   return "$status"
 }
 
