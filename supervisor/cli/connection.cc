@@ -81,21 +81,14 @@ absl::StatusOr<std::unique_ptr<gateway::v1::Gateway::Stub>> ConnectGateway(const
 }
 
 absl::StatusOr<std::shared_ptr<grpc::Channel>> OperatorChannel(const Globals& globals) {
-  ASSIGN_OR_RETURN(const GatewayLink link,
-                   Connect(globals.operator_socket, "--operator-socket"));
+  ASSIGN_OR_RETURN(const GatewayLink link, Connect(globals.operator_socket, "--operator-socket"));
   return link.channel;
 }
 
 absl::StatusOr<std::unique_ptr<operator_::v1::Operator::Stub>> ConnectOperator(
     const Globals& globals) {
-  ASSIGN_OR_RETURN(const GatewayLink link,
-                   Connect(globals.operator_socket, "--operator-socket"));
-  return operator_::v1::Operator::NewStub(link.channel);
-}
-
-absl::StatusOr<std::shared_ptr<grpc::Channel>> OperatorChannel(const Globals& globals) {
-  ASSIGN_OR_RETURN(const GatewayLink link, Connect(globals.operator_socket, "--operator-socket"));
-  return link.channel;
+  ASSIGN_OR_RETURN(const auto channel, OperatorChannel(globals));
+  return operator_::v1::Operator::NewStub(channel);
 }
 
 }  // namespace creel::cli
