@@ -60,6 +60,7 @@ absl::StatusOr<egress::Asker> OperatorEgress::AskerOf(
   } else if (request.level().empty()) {
     return view.status();
   }
+  asker.read_only = desk_ != nullptr && desk_->IsReadOnlyAt(asker.session, asker.level);
   return asker;
 }
 

@@ -5,6 +5,7 @@
 #include "creel/operator/v1/egress.grpc.pb.h"
 #include "supervisor/api/worker_pool.h"
 #include "supervisor/egress/proxy.h"
+#include "supervisor/session/policy_desk.h"
 #include "supervisor/session/session_manager.h"
 
 namespace creel {
@@ -12,9 +13,9 @@ namespace creel {
 // creel.operator.v1.Egress: what went out, what may, and why. Thread-safe.
 class OperatorEgress final : public operator_::v1::Egress::CallbackService {
  public:
-  // Both must outlive the service.
-  OperatorEgress(SessionManager& sessions, egress::Proxy& proxy)
-      : sessions_(sessions), proxy_(proxy) {}
+  // All must outlive the service. Without `desk` nothing is read-only.
+  OperatorEgress(SessionManager& sessions, egress::Proxy& proxy, const PolicyDesk* desk)
+      : sessions_(sessions), proxy_(proxy), desk_(desk) {}
 
   grpc::ServerUnaryReactor* ListEgress(grpc::CallbackServerContext* context,
                                        const operator_::v1::ListEgressRequest* request,
@@ -40,6 +41,7 @@ class OperatorEgress final : public operator_::v1::Egress::CallbackService {
 
   SessionManager& sessions_;
   egress::Proxy& proxy_;
+  const PolicyDesk* const desk_;
   WorkerPool workers_{2};
 };
 

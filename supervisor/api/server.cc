@@ -181,7 +181,7 @@ struct ApiServer::Impl {
       incidents.emplace(*rooms.incidents, *rooms.audit);
     }
     if (rooms.egress != nullptr) {
-      egress = std::make_unique<OperatorEgress>(rooms.sessions, *rooms.egress);
+      egress = std::make_unique<OperatorEgress>(rooms.sessions, *rooms.egress, rooms.desk);
     }
   }
 

@@ -23,7 +23,36 @@ AuditEvent Decision(const char* kind, const char* verdict, const CallFacts& call
   return event;
 }
 
+AuditEvent Egress(const char* kind, const EgressFacts& egress) {
+  AuditEvent event(kind);
+  event.Number("egress", static_cast<int64_t>(egress.number))
+      .Text("sandbox", egress.sandbox)
+      .Text("session", egress.session)
+      .Text("level", egress.level, 128)
+      .Text("verdict", egress.allowed ? "allow" : "deny")
+      .Text("rule", egress.rule, 256)
+      .Text("kind", egress.kind)
+      .Text("method", egress.method, 64)
+      .Text("target", egress.target, 320)
+      .Text("path", egress.path)
+      .Text("reason", egress.reason);
+  return event;
+}
+
 }  // namespace
+
+AuditEvent EgressDecided(const EgressFacts& egress) {
+  return Egress(egress.allowed ? "egress.allowed" : "egress.denied", egress);
+}
+
+AuditEvent EgressEnded(const EgressFacts& egress, int status, uint64_t bytes_up,
+                       uint64_t bytes_down, std::chrono::microseconds took) {
+  return Egress("egress.ended", egress)
+      .Number("status", status)
+      .Number("bytes_up", static_cast<int64_t>(bytes_up))
+      .Number("bytes_down", static_cast<int64_t>(bytes_down))
+      .Number("us", took.count());
+}
 
 AuditEvent CallAllowed(const CallFacts& call) { return Decision("call.allowed", "allow", call); }
 

@@ -28,6 +28,25 @@ AuditEvent CallDenied(const CallFacts& call, std::string_view reason);
 AuditEvent CallEnded(const CallFacts& call, std::string_view sandbox, std::string_view outcome,
                      std::chrono::microseconds took);
 
+// What a sandbox asked the outside for, or what became of it. `number` joins the two within one run
+// of creeld. `path` has its query masked.
+struct EgressFacts {
+  uint64_t number = 0;
+  std::string_view sandbox{};
+  std::string_view session{};
+  std::string_view level{};
+  bool allowed = false;
+  std::string_view rule{};
+  std::string_view kind{};  // tunnel, http, service or request
+  std::string_view method{};
+  std::string_view target{};  // host:port
+  std::string_view path{};
+  std::string_view reason{};  // of a refusal, or why it ended; empty: as it should
+};
+AuditEvent EgressDecided(const EgressFacts& egress);
+AuditEvent EgressEnded(const EgressFacts& egress, int status, uint64_t bytes_up,
+                       uint64_t bytes_down, std::chrono::microseconds took);
+
 // A session's sandbox, by what happens to it: `opening`, `opened`, `open_failed`, `closing`,
 // `closed`, `freezing`, `frozen`, `thawing`, `thawed`, `adopted`, `lost`, `leftover`.
 struct SessionFacts {

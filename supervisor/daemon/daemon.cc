@@ -16,6 +16,7 @@
 #include "supervisor/base/escape.h"
 #include "supervisor/config/load_config.h"
 #include "supervisor/daemon/door_check.h"
+#include "supervisor/daemon/egress_wiring.h"
 #include "supervisor/daemon/folders.h"
 #include "supervisor/daemon/logging.h"
 #include "supervisor/daemon/policy_findings.h"
@@ -130,33 +131,6 @@ absl::StatusOr<std::unique_ptr<AuditLog>> OpenRecord(const Config& config, Store
   return audit;
 }
 
-// The record of what sandboxes reached is written here and nowhere else.
-absl::StatusOr<std::unique_ptr<egress::Proxy>> StartEgress(const EgressConfig& config) {
-  return egress::Proxy::Start({
-      .config = config,
-      .recorder =
-          [](const egress::Record& record) {
-            spdlog::log(record.allowed ? spdlog::level::info : spdlog::level::warn, "{}",
-                        egress::LogLine(record));
-          },
-      .problem = [](const std::string& text) { spdlog::error("egress: {}", text); },
-  });
-}
-
-// Tells the proxy who is behind a sandbox, and of every change of that.
-void ConnectEgress(egress::Proxy& proxy, SessionManager& sessions) {
-  proxy.SetFacts([&sessions](const std::string& sandbox) {
-    egress::Asker asker{.sandbox = sandbox, .session = {}, .level = sessions.LevelOf(sandbox)};
-    if (const absl::StatusOr<SessionView> view = sessions.Get(sandbox); view.ok()) {
-      asker.session = view->session;
-    }
-    return asker;
-  });
-  sessions.OnLevelChange([&proxy](const std::string& sandbox, const std::string& /*level*/) {
-    proxy.Recheck(sandbox);
-  });
-}
-
 // What only this process knows, as lines of `creel doctor`.
 std::vector<Finding> OwnFindings(const SessionManager& sessions, const Store& store,
                                  const AuditLog& audit) {
@@ -212,6 +186,7 @@ struct Daemon::Rooms {
   std::unique_ptr<PolicyStore> policy_store;
   std::unique_ptr<PolicyDesk> desk;
   std::unique_ptr<SessionManager> sessions;
+  std::shared_ptr<void> egress_facts;
   std::unique_ptr<CallGate> gate;
   std::unique_ptr<IncidentManager> incidents;
   std::unique_ptr<ApiServer> api;
@@ -258,7 +233,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config given,
 
   HoldGrpcThreads();
   ASSIGN_OR_RETURN(rooms.links, LinkPool::Start());
-  ASSIGN_OR_RETURN(rooms.egress, StartEgress(config.egress));
+  ASSIGN_OR_RETURN(rooms.egress, StartEgress(config.egress, *rooms.audit));
   rooms.host =
       std::make_unique<Sandbox::Host>(Sandbox::Host{.engine = *rooms.engine,
                                                     .links = *rooms.links,
@@ -282,7 +257,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config given,
   }
   ASSIGN_OR_RETURN(rooms.sessions, SessionManager::Create(*rooms.host, *rooms.store, rooms.clock));
   rooms.sessions->UseLevels(*rooms.desk);
-  ConnectEgress(*rooms.egress, *rooms.sessions);
+  rooms.egress_facts = ConnectEgress(*rooms.egress, *rooms.sessions, *rooms.desk);
   ASSIGN_OR_RETURN(rooms.incidents,
                    IncidentManager::Create({.evidence = {.sessions = *rooms.sessions,
                                                          .audit = *rooms.audit,
@@ -392,9 +367,7 @@ void Daemon::Stop() {
   rooms_->api.reset();
   rooms_->gate.reset();
   rooms_->incidents.reset();
-  if (rooms_->egress != nullptr) {
-    rooms_->egress->SetFacts(nullptr);
-  }
+  rooms_->egress_facts.reset();
   rooms_->sessions.reset();
   rooms_->desk.reset();
   rooms_->policy_store.reset();

@@ -225,10 +225,8 @@ void Connection::ReadHead() {
     }
     absl::StatusOr<std::optional<size_t>> end = FindHeadEnd(in_, searched_, most);
     if (!end.ok()) {
-      Decided({.rule = "request", .reason = std::string(end.status().message())}, "request", "", "",
-              "");
-      Refuse(absl::IsResourceExhausted(end.status()) ? 431 : 400, "request",
-             std::string(end.status().message()));
+      RefuseUnread(absl::IsResourceExhausted(end.status()) ? 431 : 400,
+                   std::string(end.status().message()));
       return;
     }
     searched_ = in_.size();
@@ -237,9 +235,7 @@ void Connection::ReadHead() {
       in_.erase(0, **end);
       searched_ = 0;
       if (!head.ok()) {
-        Decided({.rule = "request", .reason = std::string(head.status().message())}, "request", "",
-                "", "");
-        Refuse(400, "request", std::string(head.status().message()));
+        RefuseUnread(400, std::string(head.status().message()));
         return;
       }
       OnRequest(*std::move(head));
@@ -283,8 +279,7 @@ bool Connection::TakeRequest() {
   if (door_->requests.Left(steady_clock::now()) < 1) {
     const std::string reason =
         fmt::format("more than {} requests in a minute", house_.limits().requests_per_minute);
-    Decided({.rule = "rate", .reason = reason}, "request", "", "", "");
-    Refuse(429, "rate", reason);
+    RefuseByRate(reason);
     return false;
   }
   door_->requests.Take(1);
@@ -295,6 +290,29 @@ bool Connection::TakeRequest() {
     return false;
   }
   return true;
+}
+
+void Connection::RefuseByRate(const std::string& reason) {
+  // One a second is told, so that a sandbox cannot fill the record at will.
+  const auto now = steady_clock::now();
+  if (now < door_->rate_told + std::chrono::seconds(1)) {
+    ++door_->rate_untold;
+  } else {
+    const uint64_t untold = std::exchange(door_->rate_untold, 0);
+    door_->rate_told = now;
+    Decided(
+        {.rule = "rate",
+         .reason = untold == 0 ? reason : fmt::format("{}; {} more before this", reason, untold)},
+        "request", "", "", "");
+  }
+  Refuse(429, "rate", reason);
+}
+
+void Connection::RefuseUnread(int status, const std::string& reason) {
+  if (TakeRequest()) {
+    Decided({.rule = "request", .reason = reason}, "request", "", "", "");
+    Refuse(status, "request", reason);
+  }
 }
 
 void Connection::SocksReply(uint8_t code) {
@@ -313,12 +331,19 @@ void Connection::ReadSocks() {
       in_.erase(0, 2 + methods.size());
       out_.append(open ? std::string_view("\x05\x00", 2) : std::string_view("\x05\xff", 2));
       if (!open) {
-        Decided({.rule = "request", .reason = "a SOCKS client that insists on a password"},
-                "request", "SOCKS", "", "");
-        Finish(0, false);
+        if (TakeRequest()) {
+          Decided({.rule = "request", .reason = "a SOCKS client that insists on a password"},
+                  "request", "SOCKS", "", "");
+          Finish(0, false);
+        }
         return;
       }
       greeted_ = true;
+      // What it says next waits for our answer.
+      if (!Flush()) {
+        Close();
+        return;
+      }
       continue;
     }
     if (greeted_ && in_.size() >= 5) {
@@ -401,8 +426,10 @@ void Connection::OnConnect(const RequestHead& head) {
 
 void Connection::OpenTunnel(const Authority& to, bool socks) {
   const Verdict verdict = house_.rules->Tunnel(asker_, to);
-  Decided(verdict, "tunnel", socks ? "SOCKS" : "CONNECT", fmt::format("{}:{}", to.host, to.port),
-          "");
+  if (!Decided(verdict, "tunnel", socks ? "SOCKS" : "CONNECT",
+               fmt::format("{}:{}", to.host, to.port), "")) {
+    return;
+  }
   if (!verdict.allowed) {
     RefuseBy(verdict);
     return;
@@ -455,7 +482,9 @@ void Connection::OnPlain(RequestHead head) {
   const bool service = NamesService(to->authority.host);
   const Verdict verdict = service ? house_.rules->Service(asker_, *to, head)
                                   : house_.rules->PlainHttp(asker_, *to, head);
-  Decided(verdict, service ? "service" : "http", head.method, target, path);
+  if (!Decided(verdict, service ? "service" : "http", head.method, target, path)) {
+    return;
+  }
   if (!verdict.allowed) {
     RefuseBy(verdict);
     return;
@@ -470,7 +499,7 @@ void Connection::OnPlain(RequestHead head) {
   again_ = true;
 }
 
-void Connection::Decided(const Verdict& verdict, const std::string& kind, const std::string& method,
+bool Connection::Decided(const Verdict& verdict, const std::string& kind, const std::string& method,
                          const std::string& target, const std::string& path) {
   record_ = {};
   record_.number = ++house_.records;
@@ -487,9 +516,17 @@ void Connection::Decided(const Verdict& verdict, const std::string& kind, const 
   record_.reason = Printable(verdict.reason, 512);
   recorded_ = true;
   began_ = steady_clock::now();
-  if (house_.recorder) {
-    house_.recorder(record_);
+  if (!house_.recorder) {
+    return true;
   }
+  const absl::Status written = house_.recorder(record_);
+  if (written.ok() || !verdict.allowed) {
+    return true;
+  }
+  record_.allowed = false;
+  record_.rule = "record";
+  Refuse(503, "record", "what goes out is written down first, and cannot be now");
+  return false;
 }
 
 void Connection::Ended(int status, const std::string& reason) {
@@ -509,7 +546,7 @@ void Connection::Ended(int status, const std::string& reason) {
     record_.reason = Printable(reason, 512);
   }
   if (house_.recorder) {
-    house_.recorder(record_);
+    static_cast<void>(house_.recorder(record_));
   }
 }
 
@@ -626,9 +663,7 @@ void Connection::OnTimer() {
     return;
   }
   if (state_ == State::kHead && !in_.empty()) {
-    Decided({.rule = "request", .reason = "its head was not complete in time"}, "request", "", "",
-            "");
-    Refuse(408, "request", "its head was not complete in time");
+    RefuseUnread(408, "its head was not complete in time");
     Step();
     return;
   }

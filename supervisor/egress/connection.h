@@ -89,9 +89,13 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void OpenTunnel(const Authority& to, bool socks);
   // Whether another request may begin now; else refuses it.
   bool TakeRequest();
+  void RefuseByRate(const std::string& reason);
+  // Refuses what could not be read as a request; it counts as one.
+  void RefuseUnread(int status, const std::string& reason);
   [[nodiscard]] Asker Ask() const;
-  // Writes down what was decided, before it has an effect.
-  void Decided(const Verdict& verdict, const std::string& kind, const std::string& method,
+  // Writes down what was decided, before it has an effect. False: that was to be allowed, could
+  // not be written, and has been refused.
+  bool Decided(const Verdict& verdict, const std::string& kind, const std::string& method,
                const std::string& target, const std::string& path);
   void RefuseBy(const Verdict& verdict);
   void Ended(int status, const std::string& reason);

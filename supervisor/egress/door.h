@@ -2,6 +2,8 @@
 
 #include <sys/types.h>
 
+#include <chrono>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -51,6 +53,9 @@ struct Door {
   std::set<std::shared_ptr<Connection>> connections;
   Bucket requests{1};
   Bucket bytes{1};
+  // When a refusal by the rate was last recorded, and how many were not since.
+  std::chrono::steady_clock::time_point rate_told{};
+  uint64_t rate_untold = 0;
   std::string cut;  // why it is shut; empty: it is not
   bool closed = false;
   bool waiting = false;  // for a place

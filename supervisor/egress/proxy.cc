@@ -67,9 +67,7 @@ class Proxy::Impl {
           records_.pop_front();
         }
       }
-      if (recorder) {
-        recorder(record);
-      }
+      return recorder ? recorder(record) : absl::OkStatus();
     };
     house_.problem = [problem = std::move(problem)](const std::string& text) {
       if (problem) {

@@ -37,8 +37,8 @@ class Proxy {
  public:
   struct Options {
     EgressConfig config;
-    // Called for every request and tunnel on the proxy's thread; must not block. What is thrown
-    // away in the record is the recorder's doing.
+    // Called for every request and tunnel on the proxy's thread, before anything of it goes out and
+    // when it has ended; must not block. What it refuses to write down is refused.
     Recorder recorder{};
     // Problems that are the operator's to solve, as sentences; same thread.
     std::function<void(const std::string&)> problem{};

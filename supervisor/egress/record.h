@@ -5,6 +5,8 @@
 #include <functional>
 #include <string>
 
+#include "supervisor/base/status.h"
+
 namespace creel::egress {
 
 // One request or tunnel, as it is recorded: once when it was decided, before anything goes out, and
@@ -31,7 +33,9 @@ struct Record {
   std::string reason;  // of a refusal, or why it ended; empty: as it should
 };
 
-using Recorder = std::function<void(const Record&)>;
+// Writes a record down. What is not OK of a decision keeps the request from being carried out; of
+// an end it changes nothing.
+using Recorder = std::function<absl::Status(const Record&)>;
 
 // The record as a line of the log.
 std::string LogLine(const Record& record);

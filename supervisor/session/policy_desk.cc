@@ -400,6 +400,20 @@ bool PolicyDesk::IsReadOnly(const std::string& session) const {
   return facts.all || facts.session || level <= facts.level;
 }
 
+bool PolicyDesk::IsReadOnlyAt(const std::string& name, const std::string& level) const {
+  const InForce now = Now();
+  std::string reason;
+  const ReadOnlyFacts facts = ReadOnlyFor(*now.policy, name, reason);
+  if (facts.all || facts.session || now.policy->levels().Of(level) <= facts.level) {
+    return true;
+  }
+  const std::vector<ReadOnlyRecord> switches = switches_->List();
+  return std::any_of(switches.begin(), switches.end(), [&](const ReadOnlyRecord& record) {
+    return record.scope == "session" &&
+           Place(now.config->sandbox, record.name).sandbox_name == name;
+  });
+}
+
 uint64_t PolicyDesk::version() const { return listeners_->version.load(std::memory_order_relaxed); }
 
 void PolicyDesk::Changed() {

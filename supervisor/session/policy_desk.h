@@ -133,6 +133,9 @@ class PolicyDesk {
   [[nodiscard]] std::vector<ReadOnlyState> ReadOnly() const;
   // Whether the session, with the level it has now, is read-only.
   [[nodiscard]] bool IsReadOnly(const std::string& session) const;
+  // The same for the sandbox that is kept under `name`, if its level were `level`: a session's own
+  // switch is for the sandbox that it shares, too.
+  [[nodiscard]] bool IsReadOnlyAt(const std::string& name, const std::string& level) const;
 
   [[nodiscard]] std::shared_ptr<const Policy> policy() const;
   // What is in force, as far as it may change while running.

@@ -6,6 +6,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <memory>
@@ -56,7 +59,12 @@ struct House {
                                  .recorder =
                                      [this](const Record& record) {
                                        MutexLock lock(mu);
+                                       if (!recording.ok() && record.allowed &&
+                                           record.phase == Record::Phase::kDecided) {
+                                         return recording;
+                                       }
                                        records.push_back(record);
+                                       return absl::OkStatus();
                                      },
                                  .problem = {}});
     REQUIRE(started.ok());
@@ -81,6 +89,11 @@ struct House {
     door = *opened;
   }
   [[nodiscard]] Peer Connect() const { return ConnectUnix(dir + "/egress.sock"); }
+  // What the recorder says to what is to go out.
+  void SetRecording(absl::Status status) {
+    MutexLock lock(mu);
+    recording = std::move(status);
+  }
   void SetAsker(const Asker& other) {
     MutexLock lock(mu);
     asker = other;
@@ -108,6 +121,7 @@ struct House {
   DnsServer dns;
   EgressConfig config;
   Mutex mu;
+  absl::Status recording ABSL_GUARDED_BY(mu);
   Asker asker{.sandbox = kId, .session = "agent:main:x", .level = "friend"};
   std::vector<Record> records;
   int peer_pid = 0;
@@ -442,6 +456,68 @@ TEST_SUITE("Proxy") {
     data.Say(ConnectTo("data.a.example:443"));
     CHECK(data.Hear("").starts_with("HTTP/1.1 403"));
     CHECK(house.dns.asked("data.a.example") == 0);
+  }
+
+  TEST_CASE("a SOCKS greeting is answered while the client waits for that") {
+    House house(WithHost(443));
+    for (int round = 0; round < 20; ++round) {
+      Peer peer = house.Connect();
+      usleep(2'000 * (round % 3));  // before, with and after the connection is taken up
+      const auto began = std::chrono::steady_clock::now();
+      peer.Say(std::string("\x05\x01\x00", 3));
+      CHECK(peer.Take(std::string("\x05\x00", 2)).size() == 2);
+      CHECK(std::chrono::steady_clock::now() - began < std::chrono::seconds(5));
+    }
+  }
+
+  TEST_CASE("what cannot be written down does not go out") {
+    std::atomic<int> reached{0};
+    Upstream upstream([&](Peer& peer) {
+      ++reached;
+      Echo(peer);
+    });
+    House house(WithService(upstream.port()));
+    house.SetRecording(absl::ResourceExhaustedError("the disk is full"));
+    Peer peer = house.Connect();
+    peer.Say("GET http://api.creel/v1/x HTTP/1.1\r\nHost: api.creel\r\n\r\n");
+    const std::string refused = peer.Hear("");
+    CHECK(refused.starts_with("HTTP/1.1 503"));
+    CHECK(Holds(refused, "X-Creel-Reason: record: "));
+    CHECK_FALSE(Holds(refused, "disk"));
+    CHECK(reached == 0);
+    const Record ended = house.Ended(1);
+    CHECK_FALSE(ended.allowed);
+    CHECK(ended.status == 503);
+
+    House tunnels(WithHost(upstream.port()));
+    tunnels.dns.Set("a.example", {.addresses = {"127.0.0.1"}});
+    tunnels.SetRecording(absl::ResourceExhaustedError("the disk is full"));
+    Peer tunnel = tunnels.Connect();
+    tunnel.Say(ConnectTo(fmt::format("a.example:{}", upstream.port())));
+    CHECK(tunnel.Hear("").starts_with("HTTP/1.1 503"));
+    CHECK(tunnels.dns.asked("a.example") == 0);
+    CHECK(reached == 0);
+    // It goes on by itself.
+    tunnels.SetRecording(absl::OkStatus());
+    Peer again = tunnels.Connect();
+    again.Say(ConnectTo(fmt::format("a.example:{}", upstream.port())));
+    CHECK(again.Take("\r\n\r\n").starts_with("HTTP/1.1 200"));
+  }
+
+  TEST_CASE("refusals by the rate cannot fill the record") {
+    EgressConfig config = WithHost(443);
+    config.limits.requests_per_minute = 5;
+    House house(config);
+    for (int i = 0; i < 200; ++i) {
+      Peer peer = house.Connect();
+      // Half of them are no requests at all.
+      peer.Say(i % 2 == 0 ? "CONNECT nowhere.example:443 HTTP/1.1\r\n\r\n" : "rubbish\r\n\r\n");
+      peer.Hear("");
+    }
+    MutexLock lock(house.mu);
+    CHECK(house.records.size() < 250);
+    CHECK(std::any_of(house.records.begin(), house.records.end(),
+                      [](const Record& record) { return record.rule == "rate"; }));
   }
 
   TEST_CASE("a level that falls, a reload and a cut each end a tunnel at once") {
