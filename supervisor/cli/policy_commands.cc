@@ -303,8 +303,10 @@ int PolicyReload(const Globals& globals) {
     Say(fmt::format("  {} counts after a restart: systemctl restart creeld", section));
   }
   for (const std::string& session : response.other_limits()) {
-    Say(fmt::format("  session {} keeps the limits it was made with; close it to have others",
-                    Printable(session, 512)));
+    Say(fmt::format(
+        "  session {} has other limits than it would get now; those of its level follow at once, "
+        "the rest when it is closed and made anew",
+        Printable(session, 512)));
   }
   return 0;
 }

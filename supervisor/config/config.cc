@@ -21,4 +21,13 @@ PolicyConfig::PolicyConfig() {
   levels[kStranger].rank = kStrangerRank;
 }
 
+void FitToMemory(LimitsConfig& limits) {
+  if (limits.tmp_bytes + limits.run_bytes + limits.shm_bytes <= limits.memory_bytes / 2) {
+    return;
+  }
+  limits.tmp_bytes = std::min(limits.tmp_bytes, limits.memory_bytes / 4);
+  limits.run_bytes = std::min(limits.run_bytes, limits.memory_bytes / 8);
+  limits.shm_bytes = std::min(limits.shm_bytes, limits.memory_bytes / 8);
+}
+
 }  // namespace creel

@@ -75,6 +75,10 @@ struct LimitsConfig {
   bool operator==(const LimitsConfig&) const = default;
 };
 
+// Makes the memory file systems small enough for the memory, for a sandbox that is to be made:
+// together they take at most half of it.
+void FitToMemory(LimitsConfig& limits);
+
 struct SandboxConfig {
   SandboxMode mode = SandboxMode::kNonMain;
   SandboxScope scope = SandboxScope::kSession;

@@ -91,9 +91,13 @@ std::string ConfigReference() {
       "decides who\n"
       "may do what (`levels`, `channels`, `rules`, `pairing`, `approvals`, `replies`, `trust`, "
       "`read_only`,\n"
-      "`mention_patterns`), `egress.*`, `sessions.*` and `log.level` then count at once; a change of "
+      "`mention_patterns`), `egress.*`, `sessions.*` and `log.level` then count at once; a change "
+      "of "
       "any other\n"
-      "key is named and waits for a restart. Sandboxes that are open keep what they were made with.\n"
+      "key is named and waits for a restart. Memory, processors and processes of open sandboxes "
+      "follow "
+      "their\n"
+      "level's limits at once; the rest of them stays as it was made.\n"
       "\n"
       "This page is written by `creeld --print-config-reference`.\n";
   std::string section = "-";

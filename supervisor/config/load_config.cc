@@ -273,7 +273,7 @@ class Loader {
   [[nodiscard]] std::string Hint(const std::string& section, const std::string& word) const {
     const std::string prefix = section.empty() ? "" : section + ".";
     std::vector<std::string> here;
-    std::vector<std::string> last_words;
+    std::string elsewhere;
     std::vector<std::string> paths = sections_;
     for (const auto& [path, spec] : keys_) {
       paths.push_back(path);
@@ -283,8 +283,15 @@ class Loader {
         here.push_back(path.substr(prefix.size()));
       }
       if (path.substr(path.rfind('.') + 1) == word) {
-        return fmt::format("; did you mean '{}'?", path);
+        // A key of one place is more likely meant than one of many.
+        if (path.find('*') == std::string::npos) {
+          return fmt::format("; did you mean '{}'?", path);
+        }
+        elsewhere = elsewhere.empty() ? path : elsewhere;
       }
+    }
+    if (!elsewhere.empty()) {
+      return fmt::format("; did you mean '{}'?", elsewhere);
     }
     const std::string near = Nearest(word, here);
     if (!near.empty()) {

@@ -16,6 +16,14 @@ inline constexpr uint32_t kOwnerRank = 100;
 inline constexpr uint32_t kFriendRank = 50;
 inline constexpr uint32_t kStrangerRank = 0;
 
+// What a sandbox of one trust level may use; 0: as sandbox.limits says.
+struct LevelLimits {
+  uint64_t memory_bytes = 0;
+  double cpus = 0;
+  uint32_t pids = 0;
+  bool operator==(const LevelLimits&) const = default;
+};
+
 // What the senders of one trust level may do. A level never may more than the ones above it,
 // whatever stands here: see supervisor/policy/policy.h.
 struct LevelConfig {
@@ -30,6 +38,7 @@ struct LevelConfig {
   bool keys = false;      // replies may hold key-shaped strings
   bool paths = false;     // replies may hold paths of the host
   bool listings = false;  // replies may hold directory listings
+  LevelLimits limits;
   bool operator==(const LevelConfig&) const = default;
 };
 

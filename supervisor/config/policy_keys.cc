@@ -208,6 +208,17 @@ KeyError ReadSeconds(const YamlNode& node, milliseconds least, milliseconds most
   return error;
 }
 
+// A value that may also be 0, whatever its least is otherwise.
+template <typename Read, typename Value>
+KeyError ReadOrZero(const YamlNode& node, Read read, Value& out) {
+  std::string text;
+  if (!ReadText(node, text) && text == "0") {
+    out = 0;
+    return {};
+  }
+  return read(node);
+}
+
 KeyError ReadRank(const YamlNode& node, LevelConfig& level) {
   uint64_t rank = 0;
   KeyError error = ReadWhole(node, 0, 100, rank);
@@ -268,6 +279,35 @@ void AddLevels(std::vector<KeySpec>& keys) {
       OfLevel([](const YamlNode& n, LevelConfig& l) { return ReadBool(n, l.paths); }));
   add("listings", "true or false", "false", "Replies may hold directory listings. `owner`: `true`.",
       OfLevel([](const YamlNode& n, LevelConfig& l) { return ReadBool(n, l.listings); }));
+  add("limits.memory", "size", "0",
+      "Memory of the level's sandboxes, 64MiB and up. 0: as `sandbox.limits`. A level never gets "
+      "more than one above it. A sandbox whose level falls gets its new level's limits at once.",
+      OfLevel([](const YamlNode& n, LevelConfig& l) {
+        return ReadOrZero(
+            n,
+            [&](const YamlNode& node) {
+              return ReadSize(node, uint64_t{64} << 20, uint64_t{16} << 40, l.limits.memory_bytes);
+            },
+            l.limits.memory_bytes);
+      }));
+  add("limits.cpus", "number", "0", "Their processor cores, 0.01 to 1024. 0: as above.",
+      OfLevel([](const YamlNode& n, LevelConfig& l) {
+        return ReadOrZero(
+            n, [&](const YamlNode& node) { return ReadNumber(node, 0.01, 1024, l.limits.cpus); },
+            l.limits.cpus);
+      }));
+  add("limits.pids", "number", "0", "Their processes and threads, 16 to 65536. 0: as above.",
+      OfLevel([](const YamlNode& n, LevelConfig& l) {
+        return ReadOrZero(
+            n,
+            [&](const YamlNode& node) {
+              uint64_t pids = l.limits.pids;
+              KeyError error = ReadWhole(node, 16, 65'536, pids);
+              l.limits.pids = static_cast<uint32_t>(pids);
+              return error;
+            },
+            l.limits.pids);
+      }));
 }
 
 void AddChannels(std::vector<KeySpec>& keys) {

@@ -131,6 +131,17 @@ absl::StatusOr<std::unique_ptr<AuditLog>> OpenRecord(const Config& config, Store
   return audit;
 }
 
+// Open sessions whose sandbox has other limits than it would get now.
+std::vector<std::string> OtherLimits(const SessionManager& sessions, const Config& fresh) {
+  std::vector<std::string> other;
+  for (const SessionView& view : sessions.List()) {
+    if (WouldGetOtherLimits(view.identity.limits, view.trust_level, fresh)) {
+      other.push_back(view.session);
+    }
+  }
+  return other;
+}
+
 // What only this process knows, as lines of `creel doctor`.
 std::vector<Finding> OwnFindings(const SessionManager& sessions, const Store& store,
                                  const AuditLog& audit) {
@@ -159,6 +170,17 @@ std::vector<Finding> OwnFindings(const SessionManager& sessions, const Store& st
                                               : "it does not run, and is kept as evidence",
                         .fix = fmt::format("look at it, then: docker rm -f {}",
                                            Printable(unknown.container_id, 64))});
+  }
+  for (const SessionView& view : sessions.List()) {
+    if (!view.limits_problem.empty()) {
+      findings.push_back({.id = "sandbox.limits",
+                          .severity = Severity::kError,
+                          .title = fmt::format("session \"{}\" is not held to its level's limits",
+                                               Printable(view.session, 120)),
+                          .why = view.limits_problem,
+                          .fix = "it is tried again by itself; close the session to have its "
+                                 "sandbox made anew"});
+    }
   }
   if (!store.set_aside().empty()) {
     findings.push_back({.id = "store-damaged",
@@ -271,36 +293,63 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config given,
   RETURN_IF_ERROR(rooms.sessions->Recover(After(kRecoverTimeout)));
   rooms.incidents->Resume();
   rooms.gate = CallGate::Create(*rooms.sessions, *rooms.desk, *rooms.audit);
-  ASSIGN_OR_RETURN(rooms.api,
-                   ApiServer::Start({.sessions = *rooms.sessions,
-                                     .gate = *rooms.gate,
-                                     .engine = *rooms.engine,
-                                     .links = *rooms.links,
-                                     .config = config,
-                                     .egress = rooms.egress.get(),
-                                     .diagnose =
-                                         [&rooms, &config] {
-                                           std::vector<Finding> all =
-                                               FindingsOf(rooms.abilities, config);
-                                           std::erase_if(all, [&](const Finding& finding) {
-                                             return finding.id == rooms.doors.id;
-                                           });
-                                           all.push_back(rooms.doors);
-                                           all.push_back(CheckImage(*rooms.engine, config));
-                                           for (Finding& own : OwnFindings(
-                                                    *rooms.sessions, *rooms.store, *rooms.audit)) {
-                                             all.push_back(std::move(own));
-                                           }
-                                           return all;
-                                         },
-                                     .audit = rooms.audit.get(),
-                                     .incidents = rooms.incidents.get(),
-                                     .desk = rooms.desk.get(),
-                                     .reload = [raw = daemon.get()] { return raw->Reload(); }}));
+  ASSIGN_OR_RETURN(
+      rooms.api,
+      ApiServer::Start({.sessions = *rooms.sessions,
+                        .gate = *rooms.gate,
+                        .engine = *rooms.engine,
+                        .links = *rooms.links,
+                        .config = config,
+                        .egress = rooms.egress.get(),
+                        .diagnose =
+                            [&rooms, &config, raw = daemon.get()] {
+                              std::vector<Finding> all = FindingsOf(rooms.abilities, config);
+                              std::erase_if(all, [&](const Finding& finding) {
+                                return finding.id == rooms.doors.id;
+                              });
+                              all.push_back(rooms.doors);
+                              all.push_back(CheckImage(*rooms.engine, config));
+                              for (Finding& own :
+                                   OwnFindings(*rooms.sessions, *rooms.store, *rooms.audit)) {
+                                all.push_back(std::move(own));
+                              }
+                              if (auto limits = raw->CheckLimits()) {
+                                all.push_back(*std::move(limits));
+                              }
+                              return all;
+                            },
+                        .audit = rooms.audit.get(),
+                        .incidents = rooms.incidents.get(),
+                        .desk = rooms.desk.get(),
+                        .reload = [raw = daemon.get()] { return raw->Reload(); }}));
   rooms.audit->Keep(SupervisorEvent("started", CREEL_VERSION));
   spdlog::info("creeld {} serves at {} and {}", CREEL_VERSION, config.gateway.path,
                config.operator_door.path);
   return daemon;
+}
+
+std::optional<Finding> Daemon::CheckLimits() {
+  std::vector<std::string> other;
+  {
+    MutexLock hold(reload_mu_);
+    if (last_read_) {
+      other = OtherLimits(*rooms_->sessions, *last_read_);
+    }
+  }
+  if (other.empty()) {
+    return {};
+  }
+  for (std::string& session : other) {
+    session = Printable(session, 120);
+  }
+  return Finding{.id = "sandbox.other-limits",
+                 .severity = Severity::kWarning,
+                 .title = "open sandboxes have other limits than they would get now",
+                 .why = fmt::format("the configuration was read again since they were made: {}",
+                                    fmt::join(other, ", ")),
+                 .fix =
+                     "close them to have them made anew (creel close SESSION), after a restart "
+                     "of creeld where sandbox.limits was changed"};
 }
 
 absl::StatusOr<ReloadReport> Daemon::Reload() {
@@ -326,11 +375,10 @@ absl::StatusOr<ReloadReport> Daemon::Reload() {
   rooms_->sessions->SetLimits(fresh.sessions);
   SetLogLevel(fresh.log.level);
   rooms_->audit->Keep(SupervisorEvent("reloaded", config_->file));
-  for (const SessionView& view : rooms_->sessions->List()) {
-    if (!(view.identity.limits == fresh.sandbox.limits)) {
-      report.other_limits.push_back(view.session);
-    }
-  }
+  last_read_ = fresh;
+  // Seen before those that follow their level have done so.
+  report.other_limits = OtherLimits(*rooms_->sessions, *last_read_);
+  rooms_->sessions->FollowLimits();
   spdlog::info(
       "the configuration was read again; changed: {}",
       report.changed.empty() ? "nothing" : fmt::format("{}", fmt::join(report.changed, ", ")));
@@ -340,8 +388,8 @@ absl::StatusOr<ReloadReport> Daemon::Reload() {
   }
   for (const std::string& session : report.other_limits) {
     spdlog::warn(
-        "session \"{}\" has a sandbox with other limits than it would get now; close it to "
-        "have it made anew",
+        "session \"{}\" has a sandbox with other limits than it would get now; those of its level "
+        "follow at once, the rest when it is closed and made anew",
         Printable(session, 120));
   }
   return report;

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -38,12 +39,16 @@ class Daemon {
  private:
   struct Rooms;
   Daemon(Config config, std::unique_ptr<Rooms> rooms);
+  // Open sandboxes that would get other limits now, for `creel doctor`; nothing if there are none.
+  std::optional<Finding> CheckLimits();
 
   // What runs; another one that was read later may wait for a restart.
   const std::unique_ptr<Config> config_;
   std::unique_ptr<Rooms> rooms_;
   // Readings of the file do not overtake each other.
   Mutex reload_mu_;
+  // The file as it was read last, if it was read again.
+  std::optional<Config> last_read_ ABSL_GUARDED_BY(reload_mu_);
 };
 
 }  // namespace creel

@@ -1,5 +1,8 @@
 #include "supervisor/daemon/reload.h"
 
+#include "supervisor/policy/level_limits.h"
+#include "supervisor/policy/levels.h"
+
 namespace creel {
 
 std::vector<std::string> NeedRestart(const Config& running, const Config& fresh) {
@@ -22,6 +25,21 @@ std::vector<std::string> NeedRestart(const Config& running, const Config& fresh)
   compare("log.journald", running.log.journald == fresh.log.journald);
   compare("concessions", running.concessions == fresh.concessions);
   return sections;
+}
+
+bool WouldGetOtherLimits(const LimitsConfig& limits, const std::string& level,
+                         const Config& fresh) {
+  const Levels levels(fresh.policy.levels);
+  LimitsConfig would = LimitsAt(fresh.policy, fresh.sandbox.limits, levels, levels.Of(level));
+  if (limits == would) {
+    return false;
+  }
+  // A level that gets less memory is made with a smaller /tmp, or had the larger one before it
+  // fell.
+  FitToMemory(would);
+  LimitsConfig has = limits;
+  FitToMemory(has);
+  return !(has == would);
 }
 
 }  // namespace creel

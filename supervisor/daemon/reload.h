@@ -11,4 +11,8 @@ namespace creel {
 // after a restart. `sessions` and `log.level` are never among them.
 std::vector<std::string> NeedRestart(const Config& running, const Config& fresh);
 
+// Whether a sandbox of the trust level `level` that has `limits` would get others if it were made
+// under `fresh`.
+bool WouldGetOtherLimits(const LimitsConfig& limits, const std::string& level, const Config& fresh);
+
 }  // namespace creel

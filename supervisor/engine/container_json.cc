@@ -262,4 +262,19 @@ absl::StatusOr<std::string> ToEngineJson(const ContainerConfig& config, ApiVersi
   }
 }
 
+std::string ToEngineJson(const ContainerLimits& limits) {
+  json body = json::object();
+  if (limits.memory_bytes > 0) {
+    body["Memory"] = limits.memory_bytes;
+    body["MemorySwap"] = limits.memory_bytes;
+  }
+  if (limits.nano_cpus > 0) {
+    body["NanoCpus"] = limits.nano_cpus;
+  }
+  if (limits.pids > 0) {
+    body["PidsLimit"] = limits.pids;
+  }
+  return body.dump();
+}
+
 }  // namespace creel

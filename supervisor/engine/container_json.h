@@ -5,6 +5,7 @@
 #include "supervisor/base/status.h"
 #include "supervisor/engine/api_version.h"
 #include "supervisor/engine/container_config.h"
+#include "supervisor/engine/engine.h"
 
 namespace creel {
 
@@ -17,5 +18,7 @@ namespace creel {
 // kInvalidArgument: `config` is not complete or contradicts itself. kFailedPrecondition: this API
 // version cannot do what it asks for.
 absl::StatusOr<std::string> ToEngineJson(const ContainerConfig& config, ApiVersion version);
+// The body of "update a container".
+std::string ToEngineJson(const ContainerLimits& limits);
 
 }  // namespace creel

@@ -312,6 +312,25 @@ absl::Status DockerEngine::UnpauseContainer(const std::string& id, Deadline dead
   return link_->Post(fmt::format("/containers/{}/unpause", id), deadline);
 }
 
+absl::Status DockerEngine::UpdateContainer(const std::string& id, const ContainerLimits& limits,
+                                           Deadline deadline) {
+  RETURN_IF_ERROR(CheckContainerRef(id));
+  const std::string body = ToEngineJson(limits);
+  ASSIGN_OR_RETURN(const HttpAnswer answer,
+                   link_->Call({.method = "POST",
+                                .target = fmt::format("/containers/{}/update", id),
+                                .body = body,
+                                .content_type = "application/json",
+                                .deadline = deadline}));
+  ASSIGN_OR_RETURN(const std::vector<std::string> warnings, answers::ReadWarnings(answer.body));
+  if (!warnings.empty()) {
+    return absl::FailedPreconditionError(
+        fmt::format("the engine cannot hold container '{}' to its new limits: {}", id,
+                    Printable(fmt::format("{}", fmt::join(warnings, "; ")), 2048)));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status DockerEngine::KillContainer(const std::string& id, const std::string& signal,
                                          Deadline deadline) {
   RETURN_IF_ERROR(CheckContainerRef(id));

@@ -33,6 +33,8 @@ class DockerEngine final : public Engine {
                                                             Deadline deadline) override;
   absl::Status PauseContainer(const std::string& id, Deadline deadline) override;
   absl::Status UnpauseContainer(const std::string& id, Deadline deadline) override;
+  absl::Status UpdateContainer(const std::string& id, const ContainerLimits& limits,
+                               Deadline deadline) override;
   absl::Status KillContainer(const std::string& id, const std::string& signal,
                              Deadline deadline) override;
   absl::StatusOr<int> WaitContainer(const std::string& id, Deadline deadline) override;

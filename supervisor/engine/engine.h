@@ -75,6 +75,13 @@ struct ProcessRow {
   std::string command;
 };
 
+// What can be changed of a container that runs; 0 leaves that as it is.
+struct ContainerLimits {
+  int64_t memory_bytes = 0;  // no swap on top
+  int64_t nano_cpus = 0;
+  int64_t pids = 0;
+};
+
 enum class ChangeKind { kModified, kAdded, kDeleted };
 
 struct FileChange {
@@ -134,6 +141,11 @@ class Engine {
                                                                     Deadline deadline) = 0;
   virtual absl::Status PauseContainer(const std::string& id, Deadline deadline) = 0;
   virtual absl::Status UnpauseContainer(const std::string& id, Deadline deadline) = 0;
+  // Other limits from now on, also for what runs in it.
+  //   kInternal            among others, its processes use more memory than they now may
+  //   kFailedPrecondition  the engine did it, and warned that some of it does not hold
+  virtual absl::Status UpdateContainer(const std::string& id, const ContainerLimits& limits,
+                                       Deadline deadline) = 0;
   // `signal` by name, such as "SIGKILL".
   virtual absl::Status KillContainer(const std::string& id, const std::string& signal,
                                      Deadline deadline) = 0;

@@ -265,6 +265,11 @@ absl::StatusOr<Created> ReadCreated(std::string_view body) {
   return created;
 }
 
+absl::StatusOr<std::vector<std::string>> ReadWarnings(std::string_view body) {
+  ASSIGN_OR_RETURN(const json value, Parse(body, json::value_t::object, "update container"));
+  return Texts(At(value, "Warnings"));
+}
+
 absl::StatusOr<ContainerInfo> ReadContainer(std::string_view body) {
   ASSIGN_OR_RETURN(const json value, Parse(body, json::value_t::object, "inspect container"));
   const json& state = At(value, "State");

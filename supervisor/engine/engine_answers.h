@@ -30,6 +30,8 @@ absl::StatusOr<VersionRange> ReadVersion(std::string_view body);
 absl::StatusOr<EngineInfo> ReadInfo(std::string_view body);
 absl::StatusOr<ImageInfo> ReadImage(std::string_view body);
 absl::StatusOr<Created> ReadCreated(std::string_view body);
+// Of an update.
+absl::StatusOr<std::vector<std::string>> ReadWarnings(std::string_view body);
 absl::StatusOr<ContainerInfo> ReadContainer(std::string_view body);
 absl::StatusOr<std::vector<ContainerInfo>> ReadContainerList(std::string_view body);
 absl::StatusOr<int> ReadExitStatus(std::string_view body);

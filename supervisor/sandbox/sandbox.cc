@@ -225,7 +225,12 @@ absl::StatusOr<std::shared_ptr<Sandbox>> Sandbox::Create(const Host& host,
 absl::StatusOr<std::shared_ptr<Sandbox>> Sandbox::Adopt(const Host& host,
                                                         const SandboxIdentity& identity,
                                                         Deadline deadline) {
-  RETURN_IF_ERROR(CheckIdentity(identity, host.config, host.abilities));
+  {
+    // Its memory may have been lowered since it was made, with its trust level.
+    SandboxIdentity made = identity;
+    FitToMemory(made.limits);
+    RETURN_IF_ERROR(CheckIdentity(made, host.config, host.abilities));
+  }
   const SandboxPaths paths = SandboxPaths::For(host.config.paths, identity.id);
   const std::string name = ContainerName(identity.id);
   ASSIGN_OR_RETURN(ContainerInfo info,

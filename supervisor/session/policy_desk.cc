@@ -11,7 +11,9 @@
 #include "supervisor/base/crypto.h"
 #include "supervisor/base/escape.h"
 #include "supervisor/config/read_file.h"
+#include "supervisor/policy/level_limits.h"
 #include "supervisor/policy/placement.h"
+#include "supervisor/policy/tools.h"
 
 namespace creel {
 namespace {
@@ -337,6 +339,14 @@ std::string PolicyDesk::LevelOfName(const std::string& name) const {
   const Levels& levels = now.policy->levels();
   const std::string kept = trust_->Kept(name);
   return levels.Name(kept.empty() ? now.policy->Unnamed(name) : levels.Of(kept));
+}
+
+LimitsConfig PolicyDesk::LimitsOfName(const std::string& name) const {
+  const InForce now = Now();
+  const Levels& levels = now.policy->levels();
+  const std::string kept = trust_->Kept(name);
+  const Level level = kept.empty() ? now.policy->Unnamed(name) : levels.Of(kept);
+  return LimitsAt(now.config->policy, now.config->sandbox.limits, levels, level);
 }
 
 absl::Status PolicyDesk::SetReadOnly(const ReadOnlyScope& scope, bool on,

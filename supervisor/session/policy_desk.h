@@ -128,6 +128,9 @@ class PolicyDesk {
   // The level of the sandbox or host session that is kept under `name`, as it counts now.
   [[nodiscard]] std::string LevelOfName(const std::string& name) const;
 
+  // What the sandbox that is kept under `name` may use, by its level as it counts now.
+  [[nodiscard]] LimitsConfig LimitsOfName(const std::string& name) const;
+
   // kNotFound: no such level. kFailedPrecondition: it is on by configuration.
   absl::Status SetReadOnly(const ReadOnlyScope& scope, bool on, const std::string& reason);
   [[nodiscard]] std::vector<ReadOnlyState> ReadOnly() const;

@@ -50,6 +50,10 @@ struct SessionEntry {
   SandboxIdentity identity;
   SessionState state = SessionState::kOpening;
   std::string reason;
+  // Why it is not held to its level's limits; empty: it is.
+  std::string limits_problem;
+  // Its limits are being changed.
+  bool limiting = false;
   // Somebody opens, freezes, thaws or closes it; others who would wait.
   bool busy = true;
   std::shared_ptr<Sandbox> sandbox;

@@ -328,6 +328,8 @@ absl::StatusOr<std::shared_ptr<Sandbox>> SessionManagerImpl::Make(const EntryPtr
     if (stopping_) {
       return StoppingStatus();
     }
+    // Whoever it is for has been judged by now.
+    entry->identity.limits = LimitsToMake(entry->name);
     identity = entry->identity;
   }
   RETURN_IF_ERROR(TellFirst("opening", *entry, identity));
@@ -384,6 +386,8 @@ void SessionManagerImpl::FinishOpening(const EntryPtr& entry,
     changed_.SignalAll();
   }
   if (made.ok()) {
+    // Somebody lower may have come while it was being made.
+    FollowLimitsSoon(entry);
     spdlog::info(
         "session \"{}\": sandbox {} is open, in {} ms", Printable(entry->name, 120),
         (*made)->identity().id,
@@ -478,7 +482,8 @@ SessionView SessionManagerImpl::ViewLocked(const SessionEntry& entry) const {
                    .last_call_at = entry.last_call_at(),
                    .identity = entry.identity,
                    .processes = 0,
-                   .trust_level = desk_ == nullptr ? "" : desk_->LevelOfName(entry.name)};
+                   .trust_level = desk_ == nullptr ? "" : desk_->LevelOfName(entry.name),
+                   .limits_problem = entry.limits_problem};
   return view;
 }
 

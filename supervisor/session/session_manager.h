@@ -40,6 +40,8 @@ struct SessionView {
   SandboxIdentity identity;
   uint32_t processes = 0;
   std::string trust_level{};  // the sandbox's, now
+  // Why it is not held to its level's limits; empty: it is.
+  std::string limits_problem{};
 };
 
 // A container with this install's label that the store does not know. It was paused where that was
@@ -118,6 +120,10 @@ class SessionManager {
   using LevelListener =
       std::function<void(const std::string& sandbox_id, const std::string& level)>;
   virtual void OnLevelChange(LevelListener fell) { static_cast<void>(fell); }
+
+  // The limits of open sandboxes follow their levels as the policy now has them. A fall is
+  // followed unasked. Does not wait.
+  virtual void FollowLimits() {}
 
   // Stops timers and the event stream, ends openings that wait; containers stay.
   virtual void Stop() = 0;

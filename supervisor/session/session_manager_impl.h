@@ -45,9 +45,10 @@ class SessionManagerImpl final : public SessionManager {
   void SetHolds(std::vector<HoldRule> holds) override { holds_.Set(std::move(holds)); }
   [[nodiscard]] std::vector<UnknownContainer> Unknown() const override;
   void SetLimits(const SessionsConfig& limits) override;
-  void UseLevels(PolicyDesk& desk) override { desk_ = &desk; }
+  void UseLevels(PolicyDesk& desk) override;
   [[nodiscard]] std::string LevelOf(const std::string& sandbox_id) const override;
   void OnLevelChange(LevelListener fell) override;
+  void FollowLimits() override;
   void Stop() override;
 
   // What the timer does: closes idle and old sandboxes, writes down the times of calls, tries
@@ -106,6 +107,16 @@ class SessionManagerImpl final : public SessionManager {
   // Dispose, and takes the entry away; those who asked meanwhile get a new sandbox.
   absl::Status FinishClosing(const EntryPtr& entry, Deadline deadline);
   absl::Status ThawFromRecord(const EntryPtr& entry, Deadline deadline);
+
+  // session_limits.cc
+  // What a sandbox of this name is made with.
+  [[nodiscard]] LimitsConfig LimitsToMake(const std::string& name) const;
+  void FollowLimitsSoon(const EntryPtr& entry);
+  // Has the engine hold the container to its level's limits, and writes that down; false: that did
+  // not come to its end.
+  bool FollowLimitsOf(const EntryPtr& entry);
+  absl::Status ChangeLimits(const EntryPtr& entry, const SandboxIdentity& identity,
+                            const LimitsConfig& wanted);
 
   // session_recovery.cc
   void AdoptRecord(const SessionRecord& record, Deadline deadline);

@@ -97,6 +97,7 @@ absl::Status SessionManagerImpl::Recover(Deadline deadline) {
     known.insert(LabelOf(container.labels, "creel.sandbox"));
   }
   RemoveLeftFolders(known, deadline);
+  FollowLimits();
 
   events_ = std::make_unique<EventWatcher>(
       host_.engine, label,
@@ -331,12 +332,16 @@ void SessionManagerImpl::Expire() {
   const auto now = clock_.Now();
   std::vector<EntryPtr> due;
   std::vector<EntryPtr> left;
+  std::vector<EntryPtr> unheld;
   WriteDownCalls();
   {
     MutexLock hold(mu_);
     for (const auto& [id, entry] : by_id_) {
       const bool may_close =
           entry->state == SessionState::kRunning || entry->state == SessionState::kLost;
+      if (!entry->limits_problem.empty()) {
+        unheld.push_back(entry);
+      }
       if (entry->busy || !may_close) {
         continue;
       }
@@ -359,6 +364,9 @@ void SessionManagerImpl::Expire() {
     // If we are stopping, the next start closes it.
     static_cast<void>(jobs_.Post(
         [this, entry] { static_cast<void>(FinishClosing(entry, After(kCloseTimeout))); }));
+  }
+  for (const EntryPtr& entry : unheld) {
+    FollowLimitsSoon(entry);
   }
   for (const EntryPtr& entry : left) {
     static_cast<void>(

@@ -229,6 +229,21 @@ class FakeEngine final : public Engine {
                 "unpause");
   }
 
+  absl::Status UpdateContainer(const std::string& id, const ContainerLimits& limits,
+                               Deadline deadline) override {
+    MutexLock lock(mu_);
+    RETURN_IF_ERROR(EnterLocked("UpdateContainer", id, deadline));
+    Container* const found = FindLocked(id);
+    if (found == nullptr) {
+      return NoContainer(id);
+    }
+    const auto set = [](int64_t value, int64_t& out) { out = value > 0 ? value : out; };
+    set(limits.memory_bytes, found->config.memory_bytes);
+    set(limits.nano_cpus, found->config.nano_cpus);
+    set(limits.pids, found->config.pids_limit);
+    return absl::OkStatus();
+  }
+
   absl::Status KillContainer(const std::string& id, const std::string& signal,
                              Deadline deadline) override {
     MutexLock lock(mu_);

@@ -104,6 +104,13 @@ TEST_SUITE("LoadConfig") {
            return c.sessions.max == 5 && c.sessions.idle_timeout == std::chrono::minutes(90) &&
                   c.sessions.max_age == std::chrono::hours(48);
          }},
+        {"levels: {friend: {limits: {memory: 512MiB, cpus: 0.5, pids: 99}}, stranger: {limits: "
+         "{pids: 0}}}",
+         [](const Config& c) {
+           const LevelLimits& limits = c.policy.levels.at("friend").limits;
+           return limits.memory_bytes == 512ull << 20 && limits.cpus == 0.5 && limits.pids == 99 &&
+                  c.policy.levels.at("stranger").limits == LevelLimits{};
+         }},
         {"log: {level: debug, journald: true}",
          [](const Config& c) { return c.log.level == "debug" && c.log.journald; }},
     };
@@ -129,6 +136,8 @@ TEST_SUITE("LoadConfig") {
          "did you mean 'sandbox.image'?"},
         {"sandbox: {limits: {memory_bytes: 1}}", "did you mean 'sandbox.limits.memory'?"},
         {"memory: 1GiB", "did you mean 'sandbox.limits.memory'?"},
+        {"levels: {friend: {limits: {pids: 3}}}", "'levels.friend.limits.pids' "},
+        {"levels: {friend: {limits: {memory: 1MiB}}}", "'levels.friend.limits.memory' "},
         {"engine: {qqqqqqqqq: 1}", "known here: host, timeout, tls_ca, tls_cert, tls_key"},
         {"sandbox: 5", "c.yaml:1:10: 'sandbox' is a section: write its keys below it"},
         {"[1, 2]", "c.yaml:1:1: the file must hold sections"},

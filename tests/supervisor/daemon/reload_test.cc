@@ -33,6 +33,23 @@ TEST_SUITE("Reload") {
       CHECK(NeedRestart(running, *fresh) == row.sections);
     }
   }
+
+  TEST_CASE("sandboxes with other limits than they would get now are found") {
+    const Config before = *ParseConfig("", "c.yaml");
+    const Config fresh =
+        *ParseConfig("levels: {stranger: {limits: {memory: 64MiB, pids: 32}}}", "c.yaml");
+    LimitsConfig limits = before.sandbox.limits;
+    CHECK_FALSE(WouldGetOtherLimits(limits, "friend", fresh));
+    CHECK(WouldGetOtherLimits(limits, "stranger", fresh));
+    limits.memory_bytes = 64u << 20;
+    limits.pids = 32;
+    // It has the /tmp of before, or the smaller one that it was made with.
+    CHECK_FALSE(WouldGetOtherLimits(limits, "stranger", fresh));
+    FitToMemory(limits);
+    CHECK_FALSE(WouldGetOtherLimits(limits, "stranger", fresh));
+    limits.workspace_bytes += 1;
+    CHECK(WouldGetOtherLimits(limits, "stranger", fresh));
+  }
 }
 
 }  // namespace

@@ -189,6 +189,20 @@ TEST_SUITE("DockerEngine with the real engine") {
     CHECK(stats->cpu_total_ns > 0);
     CHECK(std::chrono::abs(stats->at - std::chrono::system_clock::now()) < seconds(60));
 
+    const absl::Status updated = engine->UpdateContainer(
+        *id, {.memory_bytes = 48 << 20, .nano_cpus = 250'000'000, .pids = 20}, Soon());
+    CHECK_MESSAGE(updated.ok(), updated.ToString());
+    const auto less = engine->Stats(*id, Soon());
+    REQUIRE(less.ok());
+    CHECK(less->memory_limit_bytes == 48u << 20);
+    CHECK(less->pids_limit == 20);
+    CHECK(engine->InspectContainer(*id, Soon())->json.find("\"NanoCpus\":250000000") !=
+          std::string::npos);
+    // What is not named stays.
+    REQUIRE(engine->UpdateContainer(*id, {.pids = 30}, Soon()).ok());
+    CHECK(engine->Stats(*id, Soon())->memory_limit_bytes == 48u << 20);
+    CHECK(engine->Stats(*id, Soon())->pids_limit == 30);
+
     REQUIRE(engine->PauseContainer(*id, Soon()).ok());
     CHECK(engine->InspectContainer(*id, Soon())->state == ContainerState::kPaused);
     CHECK(absl::IsFailedPrecondition(engine->PauseContainer(*id, Soon())));
@@ -213,6 +227,7 @@ TEST_SUITE("DockerEngine with the real engine") {
     CHECK(absl::IsNotFound(engine->WaitContainer(*id, Soon()).status()));
     CHECK(absl::IsNotFound(engine->Top(*id, Soon()).status()));
     CHECK(absl::IsNotFound(engine->Stats(*id, Soon()).status()));
+    CHECK(absl::IsNotFound(engine->UpdateContainer(*id, {.pids = 30}, Soon())));
   }
 
   TEST_CASE("a paused container can be removed, and several callers may do it at once") {
