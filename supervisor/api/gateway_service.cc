@@ -66,6 +66,7 @@ grpc::ServerUnaryReactor* GatewayService::OpenSession(
   return OnWorker(*context, workers_, kOpenWithin,
                   [this, request, response](Deadline deadline) -> absl::Status {
                     ASSIGN_OR_RETURN(const OpenOptions options, FromMessage(*request));
+                    RETURN_IF_ERROR(gate_.DecideOpening(options.session, options.sender));
                     ASSIGN_OR_RETURN(const auto opened, sessions_.Open(options, deadline));
                     *response->mutable_session() = ToMessage(opened.first, workdir_);
                     response->set_created(opened.second);

@@ -8,6 +8,8 @@
 #include "supervisor/api/convert.h"
 #include "supervisor/api/on_worker.h"
 #include "supervisor/base/escape.h"
+#include "supervisor/policy/placement.h"
+#include "supervisor/session/policy_desk.h"
 
 namespace creel {
 namespace {
@@ -91,6 +93,11 @@ grpc::ServerUnaryReactor* OperatorService::OpenSession(
   return OnWorker(*context, workers_, kOpenWithin,
                   [this, request, response](Deadline deadline) -> absl::Status {
                     ASSIGN_OR_RETURN(const OpenOptions options, FromMessage(request->open()));
+                    if (desk_ != nullptr) {
+                      // The operator may open it for anybody; who that is counts all the same.
+                      RETURN_IF_ERROR(CheckSessionKey(options.session));
+                      RETURN_IF_ERROR(desk_->Reached(options.session, ParseSender(options.sender)));
+                    }
                     ASSIGN_OR_RETURN(const auto opened, sessions_.Open(options, deadline));
                     *response->mutable_session() = ToMessage(opened.first, config_.sandbox.workdir);
                     response->set_created(opened.second);

@@ -131,6 +131,22 @@ absl::StatusOr<ApprovalAnswer> Approvals::Use(const std::string& id,
   return answer;
 }
 
+absl::StatusOr<bool> Approvals::UseAny(const ApprovalSubject& subject) {
+  std::string id;
+  {
+    MutexLock hold(mu_);
+    const auto found = std::find_if(records_.begin(), records_.end(), [&](const auto& each) {
+      return each.second.state == "allowed" && Fits(each.second, subject);
+    });
+    if (found == records_.end()) {
+      return false;
+    }
+    id = found->first;
+  }
+  ASSIGN_OR_RETURN(const ApprovalAnswer answer, Use(id, subject));
+  return answer == ApprovalAnswer::kAllowed;
+}
+
 bool Approvals::Granted(const std::string& session, const std::string& tool_call_id, bool command) {
   if (tool_call_id.empty()) {
     return false;

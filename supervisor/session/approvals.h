@@ -50,6 +50,8 @@ class Approvals {
   // What became of `id`. kAllowed is told once, and is then used up: from then on calls to the
   // sandbox with the subject's tool_call_id pass for a while, see Granted.
   absl::StatusOr<ApprovalAnswer> Use(const std::string& id, const ApprovalSubject& subject);
+  // Uses up an approval of the subject that was allowed, if there is one.
+  absl::StatusOr<bool> UseAny(const ApprovalSubject& subject);
   // Calls `done` once, when `id` has been answered or has expired; kAllowed uses it up. May run
   // before it returns.
   void Wait(const std::string& id, std::function<void(ApprovalAnswer)> done);

@@ -163,6 +163,30 @@ class Gate final : public CallGate {
     Proceed(std::move(record), std::move(done));
   }
 
+  absl::Status DecideOpening(const std::string& session, const std::string& sender) override {
+    RETURN_IF_ERROR(CheckSessionKey(session));
+    RETURN_IF_ERROR(CheckSender(sender));
+    CallRecord record{.number = next_.fetch_add(1, std::memory_order_relaxed) + 1,
+                      .call = {.session = session,
+                               .sender = sender,
+                               .tool = "open",
+                               .summary = "a sandbox",
+                               .tool_call_id = {}},
+                      .rule = "input",
+                      .began = steady_clock::now()};
+    ASSIGN_OR_RETURN(const AuthorizeAnswer answer, desk_.BeginOpening(QuestionOf(record.call)));
+    record.rule = answer.call.decision.rule;
+    if (answer.call.decision.verdict == Verdict::kAllow) {
+      return absl::OkStatus();  // the opening is recorded by itself
+    }
+    if (!answer.approval_id.empty()) {
+      RecordHeld(record, answer.approval_id);
+    }
+    return RecordDecision(audit_, record,
+                          absl::PermissionDeniedError(
+                              fmt::format("{}: {}", record.rule, answer.call.decision.reason)));
+  }
+
  private:
   // Every question that a call must pass is asked here. `ask`: the operator is to be asked first.
   absl::Status Decide(CallRecord& record, bool& ask) {

@@ -52,6 +52,10 @@ class CallGate {
   // Decides, records the decision, and gets the sandbox (opening the session if need be). `done` is
   // called exactly once, possibly before Begin returns.
   virtual void Begin(ToolCall call, OnBegin done) = 0;
+  // Whether the gateway may open a sandbox for this session and sender. A refusal is recorded, and
+  // who asked counts for the sandbox all the same. kPermissionDenied tells the rule, and of what
+  // the operator was asked.
+  virtual absl::Status DecideOpening(const std::string& session, const std::string& sender) = 0;
 };
 
 }  // namespace creel

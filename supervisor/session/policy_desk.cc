@@ -20,6 +20,8 @@ namespace {
 
 constexpr size_t kMaxSecretFile = 1u << 20;
 constexpr size_t kMaxSummary = 1024;
+// What the operator is asked for where it is no tool.
+constexpr char kOpening[] = "open";
 
 std::string_view Trimmed(std::string_view text) {
   constexpr std::string_view kAround = " \t\r\n\"'";
@@ -312,6 +314,67 @@ absl::StatusOr<AuthorizeAnswer> PolicyDesk::Authorize(const CallQuestion& questi
   decision.reason = fmt::format("{}; the operator answers with: creel approvals allow {}",
                                 decision.reason, record.id);
   return answer;
+}
+
+CallAnswer PolicyDesk::JudgeOpening(CallQuestion question) const {
+  question.place = ToolPlace::kSandbox;
+  CallAnswer best;
+  for (const auto& [group, tools] : ToolGroups()) {
+    if (group != "group:runtime" && group != "group:fs") {
+      continue;
+    }
+    for (const std::string& tool : tools) {
+      question.tool = tool;
+      CallAnswer answer = Judge(question);
+      if (answer.decision.verdict == Verdict::kAllow) {
+        return answer;
+      }
+      if (best.level.empty() ||
+          (answer.decision.verdict == Verdict::kAsk && best.decision.verdict == Verdict::kDeny)) {
+        best = std::move(answer);
+      }
+    }
+  }
+  return best;
+}
+
+absl::StatusOr<AuthorizeAnswer> PolicyDesk::BeginOpening(const CallQuestion& question) {
+  AuthorizeAnswer answer{.call = JudgeOpening(question), .approval_id = {}, .expires_at = {}};
+  const InForce now = Now();
+  const Level level = question.sender.known() ? StandingOf(*now.policy, question.sender).level
+                                              : answer.call.decision.level;
+  RETURN_IF_ERROR(Reach(now, question.session, question.sender, level));
+  if (answer.call.decision.verdict != Verdict::kAsk) {
+    return answer;
+  }
+  const ApprovalSubject subject{.session = question.session,
+                                .sender = question.sender.text(),
+                                .tool = kOpening,
+                                .parameters_sha256 = {},
+                                .tool_call_id = {}};
+  ASSIGN_OR_RETURN(const bool allowed, approvals_->UseAny(subject));
+  if (allowed) {
+    answer.call.decision.verdict = Verdict::kAllow;
+    answer.call.decision.reason = "the operator allowed this opening";
+    return answer;
+  }
+  ASSIGN_OR_RETURN(
+      const ApprovalRecord record,
+      approvals_->Ask(subject, answer.call.level, answer.call.decision.rule,
+                      "a sandbox for this session", now.config->policy.approval_timeout));
+  answer.approval_id = record.id;
+  answer.expires_at = record.expires_at;
+  answer.call.decision.reason = fmt::format(
+      "the operator is asked before a sandbox is opened for level {}; once they have "
+      "answered (creel approvals allow {}) open it again",
+      answer.call.level, record.id);
+  return answer;
+}
+
+absl::Status PolicyDesk::Reached(const std::string& session, const SenderId& sender) {
+  const InForce now = Now();
+  return sender.known() ? Reach(now, session, sender, StandingOf(*now.policy, sender).level)
+                        : absl::OkStatus();
 }
 
 absl::StatusOr<std::pair<std::string, std::string>> PolicyDesk::Prompt(

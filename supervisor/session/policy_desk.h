@@ -121,6 +121,16 @@ class PolicyDesk {
   // Judge; takes note of who reaches the session. For calls to the sandbox.
   absl::StatusOr<CallAnswer> BeginCall(const CallQuestion& question);
 
+  // May a sandbox be opened for this session, for the sender? Whoever may use any tool in it may
+  // have it; where each of these wants the operator asked, so does the opening. The question's tool
+  // is not looked at.
+  [[nodiscard]] CallAnswer JudgeOpening(CallQuestion question) const;
+  // JudgeOpening; takes note of who reaches the session, and asks the operator (approval_id), or
+  // finds that they have allowed it. Errors as Admit.
+  absl::StatusOr<AuthorizeAnswer> BeginOpening(const CallQuestion& question);
+  // A sender reaches the session by the operator's own act.
+  absl::Status Reached(const std::string& session, const SenderId& sender);
+
   // By level, else by session, else the lowest. kNotFound: no such level; lists those there are.
   absl::StatusOr<std::pair<std::string, std::string>> Prompt(const std::string& level,
                                                              const std::string& session) const;

@@ -109,6 +109,12 @@ class FakeGate final : public CallGate {
     }
   }
 
+  absl::Status DecideOpening(const std::string& /*session*/,
+                             const std::string& /*sender*/) override {
+    MutexLock lock(mu_);
+    return refusal_;
+  }
+
   void Refuse(absl::Status refusal) {
     MutexLock lock(mu_);
     refusal_ = std::move(refusal);

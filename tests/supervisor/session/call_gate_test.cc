@@ -165,6 +165,49 @@ TEST_SUITE("CallGate") {
     CHECK(world.desk->trust().Kept("s").empty());
   }
 
+  TEST_CASE("an opening is decided too: a stranger gets none, and counts all the same") {
+    GateWorld world;
+    CHECK(world.gate->DecideOpening("new", "whatsapp:1").ok());
+    CHECK(world.gate->DecideOpening("new", "").ok());
+    const absl::Status refused = world.gate->DecideOpening("s", "whatsapp:9");
+    CHECK(absl::IsPermissionDenied(refused));
+    CHECK(std::string(refused.message()).find("levels.stranger") != std::string::npos);
+    CHECK(world.desk->LevelOfName("s") == "stranger");
+    CHECK(absl::IsPermissionDenied(world.gate->DecideOpening("s", "whatsapp:1")));
+    CHECK(absl::IsInvalidArgument(world.gate->DecideOpening("", "whatsapp:1")));
+    CHECK(world.Told().back().starts_with("call.denied"));
+    CHECK(world.sandboxes.created().size() == 1);
+  }
+
+  TEST_CASE("where every tool wants the operator asked, so does the opening") {
+    GateWorld world([](Config& c) {
+      c.policy.levels[kFriend].allow.clear();
+      c.policy.levels[kStranger].ask = c.policy.levels[kFriend].ask = {"exec", "read"};
+    });
+    const auto open = [&] { return world.gate->DecideOpening("new", "whatsapp:9"); };
+    const absl::Status asked = open();
+    CHECK(absl::IsPermissionDenied(asked));
+    const auto pending = [&] {
+      std::vector<std::string> ids;
+      for (const ApprovalRecord& each : world.desk->approvals().List()) {
+        if (each.state == "pending") {
+          ids.push_back(each.id);
+        }
+      }
+      return ids;
+    };
+    REQUIRE(pending().size() == 1);
+    const std::string id = pending()[0];
+    CHECK(std::string(asked.message()).find(id) != std::string::npos);
+    CHECK_FALSE(open().ok());
+    CHECK(pending().size() == 1);
+    REQUIRE(world.desk->approvals().Answer(id, true).ok());
+    CHECK_FALSE(world.gate->DecideOpening("other", "whatsapp:9").ok());
+    CHECK(open().ok());
+    // Once.
+    CHECK_FALSE(open().ok());
+  }
+
   TEST_CASE("a link that is down is an error that says so") {
     GateWorld world;
     world.sandbox->DropLink();
