@@ -225,11 +225,11 @@ grpc::ServerUnaryReactor* OperatorService::ThawSession(
   });
 }
 
-grpc::ServerUnaryReactor* OperatorService::Diagnose(
-    grpc::CallbackServerContext* context, const operator_::v1::DiagnoseRequest* /*request*/,
-    operator_::v1::DiagnoseResponse* response) {
-  return OnWorker(*context, workers_, kAskWithin, [this, response](Deadline /*deadline*/) {
-    *response = diagnose_();
+grpc::ServerUnaryReactor* OperatorService::Diagnose(grpc::CallbackServerContext* context,
+                                                    const operator_::v1::DiagnoseRequest* request,
+                                                    operator_::v1::DiagnoseResponse* response) {
+  return OnWorker(*context, workers_, kAskWithin, [this, request, response](Deadline /*deadline*/) {
+    *response = diagnose_(request->fix());
     return absl::OkStatus();
   });
 }

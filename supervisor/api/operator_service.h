@@ -15,8 +15,8 @@
 
 namespace creel {
 
-// Looks at machine, engine and configuration. May block.
-using DiagnoseFunction = std::function<operator_::v1::DiagnoseResponse()>;
+// Looks at machine, engine and configuration, and puts right what can be if told to. May block.
+using DiagnoseFunction = std::function<operator_::v1::DiagnoseResponse(bool fix)>;
 
 // What reading the configuration again has brought.
 struct ReloadReport {

@@ -60,6 +60,7 @@ operator_::v1::DiagnoseResponse ToMessage(const std::vector<Finding>& findings) 
     message.set_title(finding.title);
     message.set_why(finding.why);
     message.set_fix(finding.fix);
+    message.set_fixed(finding.fixed);
   }
   return response;
 }
@@ -172,7 +173,7 @@ struct ApiServer::Impl {
       : gateway(rooms.sessions, rooms.gate, rooms.config.sandbox.workdir, rooms.desk),
         operator_door(
             rooms.sessions, rooms.engine, rooms.config,
-            [diagnose = rooms.diagnose] { return ToMessage(diagnose()); }, rooms.desk,
+            [diagnose = rooms.diagnose](bool fix) { return ToMessage(diagnose(fix)); }, rooms.desk,
             rooms.reload) {
     if (rooms.audit != nullptr) {
       record.emplace(*rooms.audit);

@@ -33,8 +33,8 @@ class ApiServer {
     const Config& config;
     // Null: calls about it end with UNIMPLEMENTED.
     egress::Proxy* egress = nullptr;
-    // What `creel doctor` shows. May block.
-    std::function<std::vector<Finding>()> diagnose;
+    // What `creel doctor` shows. `fix`: after it has put right what can be. May block.
+    std::function<std::vector<Finding>(bool fix)> diagnose;
     // What the operator does is told here; null (in tests): nowhere, and there is no
     // creel.operator.v1.Record.
     AuditLog* audit = nullptr;

@@ -112,9 +112,11 @@ int Main(int argc, char** argv) {
   AddRecordCommands(app, globals, code);
   AddIncidentCommands(app, globals, code);
 
-  app.add_subcommand("doctor", "Look for what is weaker than it should be")->callback([&] {
-    code = Doctor(globals);
-  });
+  bool fix = false;
+  CLI::App* const doctor =
+      app.add_subcommand("doctor", "Look for what is weaker than it should be");
+  doctor->add_flag("--fix", fix, "Put right what nobody would miss, such as modes of files");
+  doctor->callback([&] { code = Doctor(globals, fix); });
   AddPolicyCommands(app, globals, code);
   app.add_subcommand("version", "Versions of creel, creeld and the engine")->callback([&] {
     code = Version(globals);

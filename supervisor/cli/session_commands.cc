@@ -212,16 +212,16 @@ int Top(const Globals& globals, const std::string& session) {
   return status.ok() ? 0 : Fail(status);
 }
 
-int Doctor(const Globals& globals) {
+int Doctor(const Globals& globals, bool fix) {
+  operator_::v1::DiagnoseRequest request;
+  request.set_fix(fix);
   operator_::v1::DiagnoseResponse response;
-  if (const int code =
-          Call(globals, &Operator::Stub::Diagnose, operator_::v1::DiagnoseRequest(), &response);
-      code != 0) {
+  if (const int code = Call(globals, &Operator::Stub::Diagnose, request, &response); code != 0) {
     return code;
   }
   bool severe = false;
   for (const auto& finding : response.findings()) {
-    severe = severe || finding.severity() == operator_::v1::SEVERITY_SEVERE;
+    severe = severe || (finding.severity() == operator_::v1::SEVERITY_SEVERE && !finding.fixed());
   }
   if (globals.json) {
     PrintJson(response);
@@ -229,7 +229,9 @@ int Doctor(const Globals& globals) {
   }
   for (const auto& finding : response.findings()) {
     Say(fmt::format("{:<8} {:<24} {}",
-                    Word(operator_::v1::Severity_Name(finding.severity()), "SEVERITY_"),
+                    finding.fixed()
+                        ? "fixed"
+                        : Word(operator_::v1::Severity_Name(finding.severity()), "SEVERITY_"),
                     Printable(finding.id(), 64), Printable(finding.title(), 300)));
     if (finding.severity() != operator_::v1::SEVERITY_OK) {
       for (const std::string& more : {finding.why(), finding.fix()}) {

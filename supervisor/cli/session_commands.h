@@ -25,7 +25,7 @@ int Inspect(const Globals& globals, const std::string& session);
 // Once, or again each second until interrupted where stdout is a terminal.
 int Top(const Globals& globals, const std::string& session);
 // 1 if any finding is severe.
-int Doctor(const Globals& globals);
+int Doctor(const Globals& globals, bool fix);
 int Version(const Globals& globals);
 
 }  // namespace creel::cli

@@ -142,6 +142,23 @@ std::vector<std::string> OtherLimits(const SessionManager& sessions, const Confi
   return other;
 }
 
+// Does what findings can have done.
+void PutRight(std::vector<Finding>& findings, AuditLog& audit) {
+  for (Finding& finding : findings) {
+    if (!finding.put_right) {
+      continue;
+    }
+    const absl::Status done = finding.put_right();
+    finding.fixed = done.ok();
+    if (done.ok()) {
+      audit.Keep(SupervisorEvent("fixed", fmt::format("{}: {}", finding.id, finding.fix)));
+    } else {
+      finding.why += fmt::format("; it could not be put right: {}",
+                                 Printable(std::string(done.message()), 256));
+    }
+  }
+}
+
 // What only this process knows, as lines of `creel doctor`.
 std::vector<Finding> OwnFindings(const SessionManager& sessions, const Store& store,
                                  const AuditLog& audit) {
@@ -302,19 +319,25 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config given,
                         .config = config,
                         .egress = rooms.egress.get(),
                         .diagnose =
-                            [&rooms, &config, raw = daemon.get()] {
+                            [&rooms, &config, raw = daemon.get()](bool fix) {
                               std::vector<Finding> all = FindingsOf(rooms.abilities, config);
                               std::erase_if(all, [&](const Finding& finding) {
                                 return finding.id == rooms.doors.id;
                               });
                               all.push_back(rooms.doors);
                               all.push_back(CheckImage(*rooms.engine, config));
+                              for (Finding& found : PolicyFindings(*rooms.desk->config())) {
+                                all.push_back(std::move(found));
+                              }
                               for (Finding& own :
                                    OwnFindings(*rooms.sessions, *rooms.store, *rooms.audit)) {
                                 all.push_back(std::move(own));
                               }
                               if (auto limits = raw->CheckLimits()) {
                                 all.push_back(*std::move(limits));
+                              }
+                              if (fix) {
+                                PutRight(all, *rooms.audit);
                               }
                               return all;
                             },

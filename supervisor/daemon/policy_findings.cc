@@ -1,14 +1,17 @@
 #include "supervisor/daemon/policy_findings.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <string>
 #include <utility>
 
 #include "supervisor/base/escape.h"
+#include "supervisor/base/unique_fd.h"
 #include "supervisor/policy/levels.h"
 #include "supervisor/policy/sender.h"
 #include "supervisor/policy/tools.h"
@@ -27,6 +30,8 @@ class Findings {
     }
     Tools();
     Sessions();
+    Egress();
+    Roots();
     Files();
     if (found_.empty()) {
       found_.push_back({.id = "policy",
@@ -37,12 +42,14 @@ class Findings {
   }
 
  private:
-  void Add(std::string id, Severity severity, std::string title, std::string why, std::string fix) {
+  Finding& Add(std::string id, Severity severity, std::string title, std::string why,
+               std::string fix) {
     found_.push_back({.id = std::move(id),
                       .severity = severity,
                       .title = std::move(title),
                       .why = std::move(why),
                       .fix = std::move(fix)});
+    return found_.back();
   }
 
   static bool Has(const std::vector<std::string>& list, const char* entry) {
@@ -187,7 +194,8 @@ class Findings {
                                    info.st_uid) != config_.gateway_uids.end();
     const bool foreign = info.st_uid != 0 && info.st_uid != ::geteuid();
     if ((info.st_mode & (S_IWGRP | S_IWOTH)) != 0 || gateway || foreign) {
-      Add("files.writable", file == config_.gateway_import ? Severity::kWarning : Severity::kError,
+      Finding& found = Add(
+          "files.writable", file == config_.gateway_import ? Severity::kWarning : Severity::kError,
           fmt::format("others than root can change {}", Printable(file, 300)),
           fmt::format(
               "it belongs to uid {} and has mode {:04o}; whoever can write it sets the policy",
@@ -195,12 +203,111 @@ class Findings {
           file == config_.gateway_import
               ? "write senders and groups into creel.yaml instead of importing them"
               : fmt::format("chown root {0} && chmod go-w {0}", Printable(file, 300)));
+      // Whose it should be only the operator knows.
+      if (!gateway && !foreign) {
+        found.put_right = [file] { return TakeFromMode(file, S_IWGRP | S_IWOTH); };
+      }
     }
-    if (secret && (info.st_mode & S_IROTH) != 0) {
-      Add("files.readable", Severity::kError,
+    if ((info.st_mode & S_IROTH) != 0) {
+      Add("files.readable", secret ? Severity::kError : Severity::kWarning,
           fmt::format("everybody on this host can read {}", Printable(file, 300)),
-          fmt::format("it holds secrets and has mode {:04o}", info.st_mode & 07777),
-          fmt::format("chmod o-rwx {}", Printable(file, 300)));
+          fmt::format("it {} and has mode {:04o}",
+                      secret ? "holds secrets" : "tells who may do what", info.st_mode & 07777),
+          fmt::format("chmod o-rwx {}", Printable(file, 300)))
+          .put_right = [file] { return TakeFromMode(file, S_IRWXO); };
+    }
+  }
+
+  // Of the file itself: no link is followed, and nothing but a file is touched.
+  static absl::Status TakeFromMode(const std::string& file, mode_t bits) {
+    const UniqueFd fd(::open(file.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+    struct stat info {};
+    if (!fd.valid() || ::fstat(fd.get(), &info) != 0) {
+      return ErrnoStatus(errno, fmt::format("open '{}'", file));
+    }
+    if (!S_ISREG(info.st_mode)) {
+      return absl::FailedPreconditionError(fmt::format("'{}' is no file", file));
+    }
+    return ::fchmod(fd.get(), info.st_mode & 07777 & ~bits) == 0
+               ? absl::OkStatus()
+               : ErrnoStatus(errno, fmt::format("change the mode of '{}'", file));
+  }
+
+  // Whether a rule is for strangers too.
+  static bool ForAll(const EgressWho& who) {
+    return Has(who.levels, kStranger) || (who.levels.empty() && Has(who.sessions, "*"));
+  }
+
+  void Egress() {
+    for (const EgressService& service : config_.egress.services) {
+      const std::string name = Printable(service.name, 80);
+      if (service.url.starts_with("unix:") &&
+          (service.url.find("docker.sock") != std::string::npos ||
+           service.url.find("containerd.sock") != std::string::npos ||
+           service.url.find("podman.sock") != std::string::npos)) {
+        Add("egress.engine-socket", Severity::kError,
+            fmt::format("service {} leads to the engine's socket", name),
+            "whoever may speak to the engine is root on this host",
+            fmt::format("take the service {} out of egress.services", name));
+      }
+      const bool any_path =
+          std::any_of(service.allow.begin(), service.allow.end(), [](const EgressRoute& route) {
+            return (route.path == "/**" || route.path == "**") &&
+                   std::any_of(route.methods.begin(), route.methods.end(),
+                               [](const std::string& method) {
+                                 return method != "GET" && method != "HEAD";
+                               });
+          });
+      if (any_path) {
+        Add("egress.service-star", Severity::kWarning,
+            fmt::format("service {} takes any change of anything", name),
+            "a route with the path /** allows more methods than GET and HEAD, so that whoever "
+            "talks the model into it may do all that the credential can",
+            fmt::format("name the paths that are needed in egress.services ({})", name));
+      }
+      if (ForAll(service.who)) {
+        Add("egress.strangers", Severity::kError,
+            fmt::format("strangers may use the service {}", name),
+            "it is for every level, and its credential is added for whoever asks",
+            fmt::format("write levels: [owner, friend] in the service {}", name));
+      }
+    }
+    for (const EgressHost& host : config_.egress.hosts) {
+      const std::string name = Printable(host.name, 120);
+      // `*.com`: all that ends in one word.
+      if (host.name.starts_with("*.") && host.name.find('.', 2) == std::string::npos) {
+        Add("egress.host-star", Severity::kError,
+            fmt::format("the hosts {} are nearly all there are", name),
+            "what a sandbox knows can be sent to anybody there, in names alone",
+            "name the hosts one by one in egress.hosts");
+      }
+      if (ForAll(host.who)) {
+        Add("egress.strangers", Severity::kWarning,
+            fmt::format("strangers' sandboxes may reach {}", name), "it is for every level",
+            fmt::format("write levels: [owner, friend] in the rule of {}", name));
+      }
+    }
+  }
+
+  // Whether something below one of the folders that a gateway may name is the engine's.
+  void Roots() {
+    std::string socket = config_.engine.host;
+    if (socket.empty()) {
+      socket = "unix:///var/run/docker.sock";
+    }
+    if (!socket.starts_with("unix://")) {
+      return;
+    }
+    socket.erase(0, 7);
+    for (const std::string& root : config_.sandbox.workspace_roots) {
+      if (socket.starts_with(root + "/") || (root == "/run" && socket.starts_with("/var/run/"))) {
+        Add("sandbox.engine-socket", Severity::kError,
+            fmt::format("the engine's socket lies below the workspace root {}",
+                        Printable(root, 200)),
+            "a folder that a gateway may name as a workspace holds it; mounts of it are refused "
+            "one by one, and it is not to depend on that",
+            "name the folders that hold workspaces in sandbox.workspace_roots, and no more");
+      }
     }
   }
 
@@ -209,6 +316,9 @@ class Findings {
     File(config_.gateway_import, /*secret=*/!config_.provenance.secrets.empty());
     for (const std::string& file : policy_.secret_files) {
       File(file, /*secret=*/true);
+    }
+    for (const EgressService& service : config_.egress.services) {
+      File(service.credential.file, /*secret=*/true);
     }
   }
 

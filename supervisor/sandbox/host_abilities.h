@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -61,6 +62,9 @@ struct Finding {
   std::string title;
   std::string why{};  // what was found
   std::string fix{};  // what to do about it; empty for kOk
+  // Does that, where nobody would miss what it takes away; else null.
+  std::function<absl::Status()> put_right{};
+  bool fixed = false;  // that was done just now
 };
 
 // How a runtime keeps what is asked of it.

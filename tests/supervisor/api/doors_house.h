@@ -20,7 +20,7 @@ struct DoorsHouse {
                                 .engine = engine,
                                 .links = *links,
                                 .config = config,
-                                .diagnose = [this] { return findings; }});
+                                .diagnose = [this](bool) { return findings; }});
   }
   ~DoorsHouse() { server.reset(); }
 

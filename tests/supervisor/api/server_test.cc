@@ -226,12 +226,13 @@ TEST_SUITE("ApiServer") {
       config.gateway.path = row.path;
       config.gateway.group = row.group;
       config.operator_door.path = house.folder.path() + "/o.sock";
-      const auto server = ApiServer::Start({.sessions = house.sessions,
-                                            .gate = house.gate,
-                                            .engine = house.engine,
-                                            .links = *house.links,
-                                            .config = config,
-                                            .diagnose = [] { return std::vector<Finding>(); }});
+      const auto server =
+          ApiServer::Start({.sessions = house.sessions,
+                            .gate = house.gate,
+                            .engine = house.engine,
+                            .links = *house.links,
+                            .config = config,
+                            .diagnose = [](bool) { return std::vector<Finding>(); }});
       CHECK(server.status().code() == row.code);
       CHECK(std::string(server.status().message()).find(row.says) != std::string::npos);
       CHECK(!std::filesystem::exists(house.folder.path() + "/o.sock"));

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <fstream>
 #include <string>
+#include <utility>
 
 #include "supervisor/config/load_config.h"
 
@@ -63,6 +64,20 @@ TEST_SUITE("PolicyFindings") {
         {"levels: {owner: {members: ['+15550000009']}}\nchannels: {whatsapp: {own_id: "
          "'15550000009@s.whatsapp.net'}}",
          "policy.own-number", Severity::kWarning},
+        {"egress: {services: [{name: e, url: 'unix:///var/run/docker.sock', levels: [owner], "
+         "allow: [{path: /x}]}]}",
+         "egress.engine-socket", Severity::kError},
+        {"egress: {services: [{name: e, url: 'http://a.example', levels: [owner], allow: "
+         "[{methods: [GET, POST], path: '/**'}]}]}",
+         "egress.service-star", Severity::kWarning},
+        {"egress: {services: [{name: e, url: 'http://a.example', sessions: ['*'], allow: [{path: "
+         "/x}]}]}",
+         "egress.strangers", Severity::kError},
+        {"egress: {hosts: [{name: a.example, levels: [stranger]}]}", "egress.strangers",
+         Severity::kWarning},
+        {"egress: {hosts: [{name: '*.com', levels: [owner]}]}", "egress.host-star",
+         Severity::kError},
+        {"sandbox: {workspace_roots: [/var]}", "sandbox.engine-socket", Severity::kError},
     };
     for (const auto& row : kRows) {
       CAPTURE(row.yaml);
@@ -84,10 +99,32 @@ TEST_SUITE("PolicyFindings") {
     const std::string secrets = kGood + ("replies: {secret_files: [" + std::string(name) + "]}");
     ::chmod(name, 0600);
     CHECK(FindingsFor(secrets).size() == 1);
-    ::chmod(name, 0604);
-    CHECK(Find(FindingsFor(secrets), "files.readable") != nullptr);
-    ::chmod(name, 0620);
-    CHECK(Find(FindingsFor(secrets), "files.writable") != nullptr);
+    const auto mode = [&] {
+      struct stat info {};
+      REQUIRE(::stat(name, &info) == 0);
+      return info.st_mode & 07777;
+    };
+    for (const auto& [id, bad] : {std::pair("files.readable", 0604), {"files.writable", 0620}}) {
+      ::chmod(name, static_cast<mode_t>(bad));
+      const std::vector<Finding> found = FindingsFor(secrets);
+      const Finding* const finding = Find(found, id);
+      REQUIRE(finding != nullptr);
+      // Looking changes nothing; putting it right does.
+      CHECK(mode() == static_cast<mode_t>(bad));
+      REQUIRE(finding->put_right);
+      CHECK(finding->put_right().ok());
+      CHECK(mode() == 0600);
+      CHECK(FindingsFor(secrets).size() == 1);
+      // What has become a link meanwhile is not followed.
+      ::chmod(name, static_cast<mode_t>(bad));
+      const std::string moved = std::string(name) + ".moved";
+      REQUIRE(::rename(name, moved.c_str()) == 0);
+      REQUIRE(::symlink(moved.c_str(), name) == 0);
+      CHECK_FALSE(finding->put_right().ok());
+      CHECK(mode() == static_cast<mode_t>(bad));
+      REQUIRE(::rename(moved.c_str(), name) == 0);
+    }
+    ::chmod(name, 0600);
     ::chmod(name, 0600);
     const std::string import = kGood + ("gateway: {import: " + std::string(name) + "}");
     const std::vector<Finding> findings = FindingsFor(import);
