@@ -4,7 +4,7 @@
 . "$(dirname "$0")/lib.sh"
 
 cd "$SOURCE_DIR"
-"$SETUP_DIR/packages.sh" build lint
+"$SETUP_DIR/packages.sh" build fuzz
 "$SETUP_DIR/build.sh" fuzz fuzzers
 read -r -a more <<<"${CTEST_ARGS:-}"
-ctest --test-dir build/fuzz --output-on-failure --no-tests=error -L fuzz "${more[@]}"
+ctest --test-dir build/fuzz --output-on-failure --no-tests=error --parallel 2 -L '^fuzz$' "${more[@]}"

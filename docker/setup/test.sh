@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Everything that `make test` does, from a fresh machine on.
 #   SANITIZE=1    runs the sanitizer builds too
-#   CTEST_ARGS=…  is passed on to ctest of the release build, such as `-R exec_test`
+#   CTEST_ARGS=…  is passed on to ctest of the release build, such as `-R exec_test`; the fuzz targets
+#                 are then left out
 #   test.sh sanitizers   runs the sanitizer builds only
 . "$(dirname "$0")/lib.sh"
 
@@ -50,6 +51,15 @@ sanitizers() {
   run_tests asan --parallel 2 --label-exclude engine
 }
 
+# Each target for a minute, from its corpus. Once: what a fuzzer has found it may not find again.
+fuzz() {
+  say "the fuzz targets, a minute each"
+  "$SETUP_DIR/packages.sh" fuzz
+  "$SETUP_DIR/build.sh" fuzz fuzzers
+  run_ctest fuzz build/fuzz/ctest.log --parallel 2 --label-regex '^fuzz$'
+  summaries+=("fuzz: $(grep 'tests passed' build/fuzz/ctest.log)")
+}
+
 "$SETUP_DIR/packages.sh" build run test
 if [ "${1:-}" != sanitizers ]; then
   trap '"$SETUP_DIR/engine.sh" stop' EXIT
@@ -59,6 +69,9 @@ if [ "${1:-}" != sanitizers ]; then
   "$SETUP_DIR/build.sh" release
   read -r -a more <<<"${CTEST_ARGS:-}"
   run_tests release --parallel 2 "${more[@]}"
+  if [ -z "${CTEST_ARGS:-}" ]; then
+    fuzz
+  fi
 fi
 if [ "${1:-}" = sanitizers ] || [ -n "${SANITIZE:-}" ]; then
   sanitizers
