@@ -82,7 +82,9 @@ g::CheckReplyRequest Reply(const std::string& reader, const std::string& text) {
 
 class House {
  public:
-  House() : supervisor({.extra_config = kConfig}) {}
+  // `levels`: more lines of the section `levels`.
+  explicit House(const std::string& levels = "")
+      : supervisor({.extra_config = With(kConfig, levels)}) {}
 
   g::AdmitResponse Admit(const g::AdmitRequest& request) {
     g::AdmitResponse response;
@@ -155,6 +157,12 @@ class House {
   }
 
   Supervisor supervisor;
+
+ private:
+  static std::string With(std::string config, const std::string& levels) {
+    const std::string section = "levels:\n";
+    return config.insert(config.find(section) + section.size(), levels);
+  }
 };
 
 bool Refused(const grpc::Status& status, const std::string& rule) {
@@ -329,6 +337,61 @@ TEST_SUITE("PolicyEngine") {
     CHECK(house.Creel({"trust", "reset", kSession}).first == 1);
     REQUIRE(house.supervisor.Close(kSession).ok());
     CHECK(house.ExecAs(kFriendId, {"true"}).code() == 0);
+  }
+
+  TEST_CASE("limits follow the level at once, and what holds more than it may is ended") {
+    House house(
+        "  friend: {limits: {memory: 512MiB, pids: 200}}\n"
+        "  stranger: {limits: {memory: 128MiB, cpus: 0.25, pids: 40}}\n");
+    REQUIRE(house.ExecAs(kFriendId, {"true"}).code() == 0);
+    const auto limits = [&] {
+      return RunProgram({"docker", "inspect", "-f",
+                         "{{.HostConfig.Memory}} {{.HostConfig.NanoCpus}} "
+                         "{{.HostConfig.PidsLimit}}",
+                         house.supervisor.Get(kSession).container_id()})
+          .out;
+    };
+    CHECK(limits() == "536870912 1000000000 264\n");
+    std::future<Outcome> hog = std::async(std::launch::async, [&] {
+      return house.ExecAs(kFriendId, {"python3", "-c",
+                                      "import time\nx = b'x' * (300 << 20)\n"
+                                      "open('held', 'w').close()\ntime.sleep(300)"});
+    });
+    REQUIRE(Eventually([&] { return house.supervisor.Read(kSession, "held").first.ok(); },
+                       std::chrono::seconds(60)));
+    CHECK_FALSE(house.ExecAs(kStrangerId, {"true"}).status.ok());
+    CHECK(Eventually([&] { return limits() == "134217728 250000000 104\n"; },
+                     std::chrono::seconds(60)));
+    REQUIRE(hog.wait_for(std::chrono::seconds(60)) == std::future_status::ready);
+    CHECK(hog.get().code() != 0);
+    const auto [inspected, text] = house.Creel({"inspect", kSession});
+    CHECK(inspected == 0);
+    CHECK(text.find("128") != std::string::npos);
+    // A restart finds it so, and leaves it so.
+    house.supervisor.Restart(SIGKILL);
+    CHECK(house.supervisor.Get(kSession).trust_level() == "stranger");
+    CHECK(limits() == "134217728 250000000 104\n");
+  }
+
+  TEST_CASE("an opening is judged as the calls are") {
+    House house;
+    const auto open = [&](const std::string& sender, const std::string& session) {
+      return house.supervisor.Open(session, nullptr, [&](g::OpenSessionRequest& request) {
+        request.mutable_context()->set_sender("whatsapp:" + sender);
+      });
+    };
+    const std::string session = "agent:main:whatsapp:direct:opened";
+    CHECK(Refused(open(kStrangerId, session), "levels.stranger"));
+    o::ListSessionsResponse sessions;
+    REQUIRE(Call(house.supervisor.operators(), &o::Operator::Stub::ListSessions,
+                 o::ListSessionsRequest(), sessions)
+                .ok());
+    CHECK(sessions.sessions_size() == 0);
+    // It counted: nobody has the session for more than a stranger now.
+    CHECK(Refused(open(kFriendId, session), "levels.stranger"));
+    CHECK(open(kFriendId, kSession).ok());
+    CHECK(Refused(open(kStrangerId, kSession), "levels.stranger"));
+    CHECK(house.supervisor.Get(kSession).trust_level() == "stranger");
   }
 
   TEST_CASE("a call that wants the operator asked waits for the answer") {
@@ -506,6 +569,32 @@ TEST_SUITE("PolicyEngine") {
     CHECK(Refused(house.ExecAs(kFriendId, {"true"}).status, "read-only.all"));
     // What the file says no command undoes.
     CHECK(house.Creel({"read-only", "off"}).first == 1);
+
+    // Limits of a level count for what is open, and others are named.
+    std::string limits = before;
+    limits.insert(limits.find("levels:\n") + 8, "  friend: {limits: {pids: 99}}\n");
+    std::ofstream(file) << limits << "read_only: true\n";
+    const auto [again, listed] = house.Creel({"policy", "reload"});
+    CHECK(again == 0);
+    CHECK(listed.find(kSession) != std::string::npos);
+    CHECK(Eventually([&] {
+      return RunProgram({"docker", "inspect", "-f", "{{.HostConfig.PidsLimit}}",
+                         house.supervisor.Get(kSession).container_id()})
+                 .out == "163\n";
+    }));
+    CHECK(Eventually([&] {
+      return house.Creel({"doctor"}).second.find("sandbox.other-limits") == std::string::npos;
+    }));
+    const size_t sandbox = limits.find("sandbox:\n");
+    REQUIRE(sandbox != std::string::npos);
+    std::string larger = limits;
+    larger.insert(sandbox + 9, "  limits: {workspace: 3GiB}\n");
+    std::ofstream(file) << larger << "read_only: true\n";
+    CHECK(house.Creel({"policy", "reload"}).first == 0);
+    const std::string found = house.Creel({"doctor"}).second;
+    CHECK(found.find("sandbox.other-limits") != std::string::npos);
+    CHECK(found.find(kSession) != std::string::npos);
+    CHECK(found.find("policy.") != std::string::npos);
 
     const auto [shown, values] = house.Creel({"policy", "show", "--origin"});
     CHECK(shown == 0);

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <memory>
 #include <regex>
@@ -45,6 +46,9 @@ struct World {
                 ", file: " + outside.folder() + "/key}\n      allow:\n" +
                 "        - {methods: [GET, HEAD, POST], path: /**, max_body: 200MiB}\n";
     }
+    config +=
+        "    - name: narrow\n      url: http://192.0.2.80:8080/v1\n      sessions: ['*']\n"
+        "      allow: [{methods: [GET], path: '/items/*'}]\n";
     config += "  hosts:\n";
     for (const char* name : {"allowed.example", "git.example", "loop.example", "meta.example",
                              "private.example", "mixed.example", "alias.example",
@@ -146,6 +150,36 @@ TEST_SUITE("Egress") {
           "b'hello from outside\\n'\nb'hello from outside\\n'\n"
           "b'GET /v1/echo HTTP/1.1'\nb'GET /v1/echo HTTP/1.1'\nb'GET /v1/echo HTTP/1.1'\n"
           "b'hello from outside\\n'\n");
+  }
+
+  TEST_CASE("node's fetch reaches hosts, and node:http services") {
+    World& world = TheWorld();
+    const std::string cache =
+        RunProgram({CREEL_TEST_SOURCES "/tests/e2e/setup.sh"}, "", std::chrono::seconds(900)).out;
+    REQUIRE(cache.size() > 1);
+    const std::string node = cache.substr(0, cache.find('\n')) + "/node/node";
+    REQUIRE(world.supervisor
+                ->Creel({"cp", std::filesystem::canonical(node).string(),
+                         std::string(kSession) + ":/workspace/node"})
+                .exit_code == 0);
+    REQUIRE(world.supervisor
+                ->Write(kSession, "program.mjs",
+                        "import http from 'node:http';\n"
+                        "console.log(await (await fetch('https://allowed.example/x')).text());\n"
+                        "for (const url of ['http://api.creel/x', 'https://nowhere.example/'])\n"
+                        "  try { await fetch(url); console.log('BROKE'); }\n"
+                        "  catch (e) { console.log('refused'); }\n"
+                        "http.get('http://api.creel/x', (r) => {\n"
+                        "  r.on('data', (d) => console.log(d.toString()));\n"
+                        "});\n")
+                .ok());
+    const std::string out =
+        world.Sh("chmod +x node; NODE_EXTRA_CA_CERTS=ca.pem ./node --no-warnings program.mjs");
+    CHECK(out == "hello from outside\n\nrefused\nrefused\nhello from outside\n\n");
+    // The refusal of a service's tunnel says what to do instead.
+    const std::string log = world.supervisor->Creel({"egress", "log", kSession, "-n", "20"}).out;
+    CHECK(Holds(log, "api.creel is a service, and those are spoken to in plain http"));
+    world.Sh("rm node");
   }
 
   TEST_CASE("a client that keeps its connection is served on one to the upstream") {
@@ -353,6 +387,39 @@ TEST_SUITE("Egress") {
     }
   }
 
+  TEST_CASE("SOCKS knows names only, and carries neither addresses nor datagrams") {
+    const std::string out = TheWorld().Python(
+        "import socket\n"
+        "web, port = socket.inet_aton('192.0.2.80'), (80).to_bytes(2, 'big')\n"
+        "name = b'allowed.example'\n"
+        "for request in (b'\\x05\\x01\\x00' + b'\\x05\\x01\\x00\\x01' + web + port,\n"
+        "                b'\\x05\\x01\\x00' + b'\\x05\\x01\\x00\\x04' + bytes(10) + b'\\xff\\xff' "
+        "+ web + "
+        "port,\n"
+        "                b'\\x05\\x01\\x00' + b'\\x05\\x02\\x00\\x03\\x0f' + name + port,\n"
+        "                b'\\x05\\x01\\x00' + b'\\x05\\x03\\x00\\x03\\x0f' + name + port,\n"
+        "                b'\\x05\\x01\\x00' + b'\\x05\\x01\\x00\\x03\\x0a192.0.2.80' + port,\n"
+        "                b'\\x05\\x01\\x00' + b'\\x05\\x01\\x00\\x03\\x0bapi.creel\\r\\n' + port,\n"
+        "                b'\\x05\\x01\\x00' + b'\\x05\\x01\\x00\\x03\\x09api.creel' + port,\n"
+        "                b'\\x04\\x01' + port + web + b'\\0',\n"
+        "                b'\\x04\\x01' + port + b'\\0\\0\\0\\1\\0' + name + b'\\0'):\n"
+        "    s = socket.create_connection(('127.0.0.1', 1080))\n"
+        "    s.settimeout(20)\n"
+        "    s.sendall(request)\n"
+        "    got = b''\n"
+        "    try:\n"
+        "        while True:\n"
+        "            more = s.recv(100)\n"
+        "            if not more: break\n"
+        "            got += more\n"
+        "    except OSError as e: got += type(e).__name__.encode()\n"
+        "    print(got[2:4] if got[:2] == b'\\x05\\x00' else got[:10])\n");
+    CHECK(out ==
+          "b'\\x05\\x02'\nb'\\x05\\x02'\nb'\\x05\\x02'\nb'\\x05\\x02'\nb'\\x05\\x02'\n"
+          "b'\\x05\\x02'\nb'\\x05\\x02'\nb'HTTP/1.1 4'\nb'HTTP/1.1 4'\n");
+    CHECK(TheWorld().outside.Seen("canary").empty());
+  }
+
   TEST_CASE("another port, and another name, do not get out") {
     for (const char* target :
          {"allowed.example:22", "allowed.example:80", "allowed.example:25", "allowed.example:8443",
@@ -388,7 +455,18 @@ TEST_SUITE("Egress") {
                              "169.254.169.254",
                              "[fd00:ec2::254]",
                              "192.0.2.1",
-                             "198.51.100.66"}) {
+                             "198.51.100.66",
+                             "localhost.",
+                             "x.localhost",
+                             "ip6-loopback",
+                             "[::]",
+                             "[::127.0.0.1]",
+                             "[64:ff9b::c000:250]",
+                             "[fe80::1%lo]",
+                             "0x7f.1",
+                             "127.0.0.1.",
+                             "192.0.2.80.",
+                             "0xC0000250"}) {
       // By hand, as clients rewrite some of them.
       const std::string connect =
           "printf 'CONNECT " + std::string(host) +
@@ -530,6 +608,59 @@ TEST_SUITE("Egress") {
       send("GET http://api.creel" + std::string(path) +
            " HTTP/1.1\\r\\nHost: api.creel\\r\\n\\r\\n");
     }
+    // A route that takes GET below /items and nothing else.
+    CHECK(world.Sh("curl -sS http://narrow.creel/items/1") == "hello from outside\n");
+    for (const char* path : {"/admin",
+                             "/items",
+                             "/items/1/2",
+                             "/ITEMS/1",
+                             "/Items/1",
+                             "/items/../admin",
+                             "/items/1/../../admin",
+                             "/items/%%2e%%2e/admin",
+                             "/items/%%2E%%2E/admin",
+                             "/items/..%%2fadmin",
+                             "/items/..%%2Fadmin",
+                             "/items/1%%2f..%%2f..%%2fadmin",
+                             "/items/%%252e%%252e/admin",
+                             "//items/1",
+                             "/items//1",
+                             "/items;/1",
+                             "/items/1;/../admin",
+                             "/items/..;/admin",
+                             "/items/.%%2e/admin",
+                             "/items/\\\\..\\\\admin",
+                             "/items/..%%5cadmin",
+                             "/items/1%%00",
+                             "/items/1%%0d%%0aX:y",
+                             "/items/%%c0%%ae%%c0%%ae/admin",
+                             "/items/1#/../../admin",
+                             "/items/1?_method=DELETE",
+                             "/items/1?X-HTTP-Method-Override=PUT"}) {
+      send("GET http://narrow.creel" + std::string(path) +
+           " HTTP/1.1\\r\\nHost: narrow.creel\\r\\n\\r\\n");
+    }
+    for (const char* header :
+         {"X-HTTP-Method-Override: DELETE", "x-http-method: DELETE", "X-Method-Override: DELETE",
+          "X-Rewrite-URL: /v1/admin", "X-Original-URL: /v1/admin", "Transfer-Encoding : chunked",
+          "Content-Length: +5", "Content-Length: 5, 5", "Content-Length: 0x5", "Host: api.creel",
+          "Upgrade: h2c", "X y: z", ": z"}) {
+      send("GET http://narrow.creel/items/1 HTTP/1.1\\r\\nHost: narrow.creel\\r\\n" +
+           std::string(header) + "\\r\\n\\r\\n");
+    }
+    for (const char* target :
+         {"http://narrow.creel@other.example/items/1",
+          "http://other.example\\\\@narrow.creel/items/1", "http://narrow.creel:8080/items/1",
+          "http://narrow.creel.other.example/items/1", "https://narrow.creel/items/1",
+          "ftp://narrow.creel/items/1", "/items/1", "*", "http:///items/1",
+          "http://narrow.creel%%2eother.example/items/1"}) {
+      send("GET " + std::string(target) + " HTTP/1.1\\r\\nHost: narrow.creel\\r\\n\\r\\n");
+    }
+    send("CONNECT allowed.example:443\\015\\012X: y HTTP/1.1\\r\\n\\r\\n");
+    send("CONNECT allowed.example HTTP/1.1\\r\\n\\r\\n");
+    send("CONNECT http://allowed.example:443 HTTP/1.1\\r\\n\\r\\n");
+    send("CONNECT allowed.example:443 HTTP/1.1\\r\\nHost: other.example:443\\r\\n\\r\\n");
+    send("CONNECT allowed.example:443 HTTP/1.1\\r\\nContent-Length: 4\\r\\n\\r\\nevil");
     send("TRACE http://api.creel/x HTTP/1.1\\r\\nHost: api.creel\\r\\n\\r\\n");
     send("get http://api.creel/x HTTP/1.1\\r\\nHost: api.creel\\r\\n\\r\\n");
     // After a good request, what follows it is judged by itself.
@@ -631,6 +762,22 @@ TEST_SUITE("Egress") {
     CHECK(Holds(world.Sh("curl -sSi http://api.creel/x"), "HTTP/1.1 503"));
     CHECK(creel({"restore", "api"}).exit_code == 0);
     CHECK(world.Sh("curl -sS http://api.creel/x") == "hello from outside\n");
+    // In the record too, each when it was decided and when it ended.
+    const Finished record =
+        world.supervisor->Creel({"audit", "show", "--json", "--event", "egress.", "-n", "1000"});
+    CHECK(record.exit_code == 0);
+    for (const char* part :
+         {R"("event":"egress.allowed")", R"("event":"egress.denied")", R"("event":"egress.ended")",
+          R"("rule":"service api")", R"("verdict":"deny")", R"("target":"api.creel:80")",
+          R"("method":"GET")", R"("path":"/x?***")", R"("status":200)", R"("bytes_down":19)",
+          R"("us":)"}) {
+      CAPTURE(part);
+      CHECK(Holds(record.out, part));
+    }
+    CHECK(Holds(record.out, world.supervisor->Get(kSession).sandbox_id()));
+    CHECK_FALSE(Holds(record.out, "token=abc"));
+    CHECK_FALSE(Holds(record.out, kKey));
+    CHECK(world.supervisor->Creel({"audit", "verify"}).exit_code == 0);
     CHECK(Holds(world.supervisor->Log(), "rule=\"service api\""));
     CHECK_FALSE(Holds(world.supervisor->Log(), kKey));
   }
