@@ -10,11 +10,11 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <deque>
 #include <memory>
 #include <string_view>
 #include <system_error>
 #include <utility>
-#include <vector>
 
 namespace creel {
 namespace {
@@ -35,11 +35,17 @@ UniqueFd OpenAt(int folder, const char* name, int flags) {
 
 std::string Why(int error) { return std::system_category().message(error); }
 
-struct Level {
-  Dir dir;
-  std::string name;
+// A folder that is still to be listed.
+struct Waiting {
+  std::string path;  // below the top; empty: the top itself
+  uint32_t depth = 1;
 };
 
+// Of paths of folders that wait.
+constexpr size_t kMaxWaitingBytes = 64u << 20;
+
+// Lists one level after the other, so that what lies on top is had before the entries run out, and
+// a folder that is full of them does not hide those beside it.
 class Walk {
  public:
   Walk(const TreeBounds& bounds, BundleWriter& bundle) : bounds_(bounds), bundle_(bundle) {}
@@ -50,51 +56,100 @@ class Walk {
       return ErrnoStatus(errno, "look at a folder");
     }
     device_ = info.st_dev;
+    name_ = name;
+    top_ = std::move(folder);
     RETURN_IF_ERROR(bundle_.AddOther(name, info, ""));
-    Enter(std::move(folder), name);
-    while (!levels_.empty()) {
-      errno = 0;
-      const dirent* const entry = ::readdir(levels_.back().dir.get());
-      if (entry == nullptr) {
-        if (errno != 0) {
-          bundle_.LeftOut(fmt::format("{}: the rest cannot be listed", levels_.back().name));
+    waiting_.push_back({.path = "", .depth = 1});
+    while (!waiting_.empty() && bundle_.Open()) {
+      const Waiting next = std::move(waiting_.front());
+      waiting_.pop_front();
+      waiting_bytes_ -= next.path.size();
+      RETURN_IF_ERROR(List(next));
+      if (entries_ >= bounds_.max_entries && !told_) {
+        told_ = !waiting_.empty();
+        if (told_) {
+          TellFull(name_);
         }
-        levels_.pop_back();
-        continue;
-      }
-      const std::string_view child = entry->d_name;
-      if (child == "." || child == "..") {
-        continue;
-      }
-      if (++entries_ > bounds_.max_entries) {
-        bundle_.LeftOut(fmt::format(
-            "{}: all that follows, as there are more than {} entries (incident.max_files)", name,
-            bounds_.max_entries));
         return absl::OkStatus();
       }
-      if (!bundle_.Open()) {
-        return absl::OkStatus();
-      }
-      RETURN_IF_ERROR(Visit(std::string(child)));
     }
     return absl::OkStatus();
   }
 
  private:
-  void Enter(UniqueFd folder, const std::string& name) {
-    const int fd = folder.release();
-    Dir dir(::fdopendir(fd));
-    if (dir == nullptr) {
-      ::close(fd);
-      bundle_.LeftOut(fmt::format("{}: cannot be listed", name));
-      return;
-    }
-    levels_.push_back({.dir = std::move(dir), .name = name});
+  [[nodiscard]] std::string NameOf(const std::string& path) const {
+    return path.empty() ? name_ : name_ + "/" + path;
   }
 
-  absl::Status Visit(const std::string& child) {
-    const int parent = ::dirfd(levels_.back().dir.get());
-    const std::string name = levels_.back().name + "/" + child;
+  void TellFull(const std::string& where) {
+    bundle_.LeftOut(
+        fmt::format("{}: all that follows, as there are more than {} entries (incident.max_files)",
+                    where, bounds_.max_entries));
+  }
+
+  // Opens a folder below the top, one part of its path after the other: none may be a link.
+  UniqueFd OpenBelow(const std::string& path) const {
+    UniqueFd at(::openat(top_.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    for (size_t begin = 0; begin < path.size() && at.valid();) {
+      const size_t end = std::min(path.find('/', begin), path.size());
+      at = OpenAt(at.get(), path.substr(begin, end - begin).c_str(),
+                  O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+      begin = end + 1;
+    }
+    return at;
+  }
+
+  absl::Status List(const Waiting& folder) {
+    UniqueFd fd = OpenBelow(folder.path);
+    struct stat info {};
+    if (!fd.valid() || ::fstat(fd.get(), &info) != 0) {
+      bundle_.LeftOut(fmt::format("{}: what is in it: {}", NameOf(folder.path), Why(errno)));
+      return absl::OkStatus();
+    }
+    if (info.st_dev != device_) {
+      bundle_.LeftOut(
+          fmt::format("{}: what is in it is on another file system", NameOf(folder.path)));
+      return absl::OkStatus();
+    }
+    const int raw = fd.release();
+    const Dir dir(::fdopendir(raw));
+    if (dir == nullptr) {
+      ::close(raw);
+      bundle_.LeftOut(fmt::format("{}: cannot be listed", NameOf(folder.path)));
+      return absl::OkStatus();
+    }
+    // Below the top no folder takes more than half of what is left.
+    const uint64_t left = bounds_.max_entries - std::min(entries_, bounds_.max_entries);
+    const uint64_t share = folder.path.empty() ? left : std::max<uint64_t>(left / 2, 1);
+    uint64_t listed = 0;
+    while (bundle_.Open()) {
+      errno = 0;
+      const dirent* const entry = ::readdir(dir.get());
+      if (entry == nullptr) {
+        if (errno != 0) {
+          bundle_.LeftOut(fmt::format("{}: the rest cannot be listed", NameOf(folder.path)));
+        }
+        return absl::OkStatus();
+      }
+      const std::string_view child = entry->d_name;
+      if (child == "." || child == "..") {
+        continue;
+      }
+      if (listed >= share) {
+        told_ = told_ || folder.path.empty();
+        TellFull(NameOf(folder.path));
+        return absl::OkStatus();
+      }
+      ++listed;
+      ++entries_;
+      RETURN_IF_ERROR(Visit(::dirfd(dir.get()), folder, std::string(child)));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status Visit(int parent, const Waiting& folder, const std::string& child) {
+    const std::string path = folder.path.empty() ? child : folder.path + "/" + child;
+    const std::string name = NameOf(path);
     struct stat info {};
     if (::fstatat(parent, child.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) {
       bundle_.LeftOut(fmt::format("{}: {}", name, Why(errno)));
@@ -106,7 +161,15 @@ class Walk {
     }
     switch (info.st_mode & S_IFMT) {
       case S_IFDIR:
-        return VisitFolder(parent, child, name);
+        RETURN_IF_ERROR(bundle_.AddOther(name, info, ""));
+        if (folder.depth >= bounds_.max_depth || waiting_bytes_ + path.size() > kMaxWaitingBytes) {
+          bundle_.LeftOut(fmt::format("{}: what is in it, as it lies deeper than {} folders",
+                                      name.substr(0, 512), bounds_.max_depth));
+          return absl::OkStatus();
+        }
+        waiting_bytes_ += path.size();
+        waiting_.push_back({.path = path, .depth = folder.depth + 1});
+        return absl::OkStatus();
       case S_IFREG:
         return VisitFile(parent, child, name);
       case S_IFLNK: {
@@ -121,26 +184,6 @@ class Walk {
       default:
         return bundle_.AddOther(name, info, "");
     }
-  }
-
-  absl::Status VisitFolder(int parent, const std::string& child, const std::string& name) {
-    UniqueFd fd =
-        OpenAt(parent, child.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-    struct stat info {};
-    if (!fd.valid() || ::fstat(fd.get(), &info) != 0) {
-      bundle_.LeftOut(fmt::format("{}: {}", name, Why(errno)));
-      return absl::OkStatus();
-    }
-    RETURN_IF_ERROR(bundle_.AddOther(name, info, ""));
-    if (info.st_dev != device_) {
-      bundle_.LeftOut(fmt::format("{}: what is in it is on another file system", name));
-    } else if (levels_.size() >= bounds_.max_depth) {
-      bundle_.LeftOut(fmt::format("{}: what is in it, as it lies deeper than {} folders",
-                                  name.substr(0, 512), bounds_.max_depth));
-    } else {
-      Enter(std::move(fd), name);
-    }
-    return absl::OkStatus();
   }
 
   absl::Status VisitFile(int parent, const std::string& child, const std::string& name) {
@@ -163,8 +206,12 @@ class Walk {
   const TreeBounds& bounds_;
   BundleWriter& bundle_;
   dev_t device_ = 0;
+  std::string name_;
+  UniqueFd top_;
   uint64_t entries_ = 0;
-  std::vector<Level> levels_;
+  bool told_ = false;
+  std::deque<Waiting> waiting_;
+  size_t waiting_bytes_ = 0;
 };
 
 }  // namespace

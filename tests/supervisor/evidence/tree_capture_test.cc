@@ -242,6 +242,32 @@ TEST_SUITE("TreeCapture") {
     CHECK_FALSE(OpenInProcess(1 << 22, "", "/").ok());
     CHECK_FALSE(OpenFolder(world.tree + "/link").ok());
   }
+
+  TEST_CASE("a folder that is full of entries hides neither those above it nor those beside it") {
+    TreeWorld world;
+    fs::create_directory(world.tree + "/a");
+    fs::create_directory(world.tree + "/z");
+    for (int i = 0; i < 3000; ++i) {
+      BundleWorld::Write(world.tree + "/a/" + std::to_string(i), "");
+      BundleWorld::Write(world.tree + "/z/" + std::to_string(i), "");
+    }
+    BundleWorld::Write(world.tree + "/plan", "the plan");
+    const std::vector<std::string> left_out = world.Capture({.max_entries = 1000});
+    CHECK(TreeWorld::Mentions(left_out, "w/a: all that follows"));
+    CHECK(TreeWorld::Mentions(left_out, "w/z: all that follows"));
+    size_t in_a = 0;
+    size_t in_z = 0;
+    bool plan = false;
+    for (const auto& [name, member] : world.Unpack()) {
+      in_a += name.starts_with("w/a/") ? 1 : 0;
+      in_z += name.starts_with("w/z/") ? 1 : 0;
+      plan = plan || name == "w/plan";
+    }
+    CHECK(plan);
+    CHECK(in_a >= 200);
+    CHECK(in_z >= 200);
+    CHECK(in_a + in_z < 1000);
+  }
 }
 
 }  // namespace
