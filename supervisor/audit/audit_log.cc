@@ -45,13 +45,18 @@ class FileAuditLog final : public AuditLog {
     if (flusher_.joinable()) {
       flusher_.join();
     }
+    std::string anchor_line;
     {
       MutexLock hold(mu_);
       if (FlushKeptLocked().ok() && unsigned_records_ > 0) {
         CheckpointLocked();
       }
+      anchor_line.swap(anchor_line_);
     }
     static_cast<void>(Sync());
+    if (!anchor_line.empty() && options_.anchor) {
+      options_.anchor(anchor_line);
+    }
   }
 
   // Goes on after what RecordStart found.
@@ -107,6 +112,15 @@ class FileAuditLog final : public AuditLog {
   void SetSecrets(const std::vector<std::pair<std::string, std::string>>& secrets) override {
     MutexLock hold(mu_);
     mask_ = SecretMask(secrets);
+  }
+
+  [[nodiscard]] std::set<std::string> SecretsIn(std::string_view text) const override {
+    SecretMask mask;
+    {
+      MutexLock hold(mu_);
+      mask = mask_;
+    }
+    return mask.Find(text);
   }
 
   [[nodiscard]] absl::Status Health() const override {

@@ -6,7 +6,9 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -68,6 +70,8 @@ class AuditLog {
 
   // Values that never appear in the record, by name.
   virtual void SetSecrets(const std::vector<std::pair<std::string, std::string>>& secrets) = 0;
+  // The names of those whose value is in a text.
+  [[nodiscard]] virtual std::set<std::string> SecretsIn(std::string_view text) const = 0;
 
   // OK, or why nothing can be written now.
   [[nodiscard]] virtual absl::Status Health() const = 0;

@@ -87,6 +87,25 @@ AuditEvent PeerDropped(std::string_view door, const SessionFacts& session,
       .Text("reason", reason);
 }
 
+AuditEvent ProcessEnded(const SessionFacts& session, std::string_view process,
+                        std::string_view outcome, const OutputFacts& output) {
+  AuditEvent event("process.ended");
+  event.Text("session", session.session)
+      .Text("sender", session.sender)
+      .Text("sandbox", session.sandbox)
+      .Text("process", process, 128)
+      .Text("outcome", outcome)
+      .Number("bytes", static_cast<int64_t>(output.bytes));
+  if (output.missed > 0) {
+    event.Number("missed", static_cast<int64_t>(output.missed));
+  }
+  return event.Text("sha256", output.sha256, 64).Text("head", output.head, 256);
+}
+
+AuditEvent SecretEvent(std::string_view what, std::string_view name) {
+  return AuditEvent(fmt::format("secret.{}", what)).Text("name", name, 128);
+}
+
 AuditEvent SupervisorEvent(std::string_view what, std::string_view detail) {
   return AuditEvent(fmt::format("supervisor.{}", what)).Text("detail", detail);
 }

@@ -61,6 +61,20 @@ AuditEvent SessionEvent(std::string_view what, const SessionFacts& session,
 // A connection that broke a bound of the frame guard or was not let in. `door` is a socket's name.
 AuditEvent PeerDropped(std::string_view door, const SessionFacts& session, std::string_view reason);
 
+// A command in a sandbox has ended: how, and what it wrote. `sha256` is over all of the output in
+// the order in which it came, but for `missed` bytes that did not get here.
+struct OutputFacts {
+  uint64_t bytes = 0;
+  uint64_t missed = 0;
+  std::string_view sha256{};
+  std::string_view head{};
+};
+AuditEvent ProcessEnded(const SessionFacts& session, std::string_view process,
+                        std::string_view outcome, const OutputFacts& output);
+
+// A credential that Creel adds to requests, by what happens to it: `revoked`, `restored`.
+AuditEvent SecretEvent(std::string_view what, std::string_view name);
+
 // The supervisor itself: `started`, `stopping`, `reloaded`.
 AuditEvent SupervisorEvent(std::string_view what, std::string_view detail);
 

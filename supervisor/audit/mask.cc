@@ -46,12 +46,12 @@ SecretMask::SecretMask(const std::vector<std::pair<std::string, std::string>>& s
       continue;
     }
     const std::string instead = fmt::format("[secret {}]", name);
-    patterns_.push_back({value, instead});
+    patterns_.push_back({name, value, instead});
     if (std::string url = UrlEncoded(value); url != value) {
-      patterns_.push_back({std::move(url), instead});
+      patterns_.push_back({name, std::move(url), instead});
     }
     if (std::string base64 = Base64Stem(value); base64.size() >= 8) {
-      patterns_.push_back({std::move(base64), instead});
+      patterns_.push_back({name, std::move(base64), instead});
     }
   }
   std::stable_sort(patterns_.begin(), patterns_.end(), [](const Pattern& a, const Pattern& b) {
@@ -67,7 +67,25 @@ std::string SecretMask::Apply(std::string_view text) const {
       out.replace(at, pattern.value.size(), pattern.instead);
     }
   }
+  for (const Pattern& pattern : patterns_) {
+    for (size_t size = std::min(pattern.value.size() - 1, out.size()); size >= kShortest; --size) {
+      if (out.ends_with(std::string_view(pattern.value).substr(0, size))) {
+        out.replace(out.size() - size, size, pattern.instead);
+        return out;
+      }
+    }
+  }
   return out;
+}
+
+std::set<std::string> SecretMask::Find(std::string_view text) const {
+  std::set<std::string> found;
+  for (const Pattern& pattern : patterns_) {
+    if (!found.contains(pattern.name) && text.find(pattern.value) != std::string_view::npos) {
+      found.insert(pattern.name);
+    }
+  }
+  return found;
 }
 
 }  // namespace creel

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -16,10 +17,14 @@ class SecretMask {
   // would take ordinary words away.
   explicit SecretMask(const std::vector<std::pair<std::string, std::string>>& secrets);
 
+  // Where text was cut, what stands at its end may be the beginning of one, and goes too.
   [[nodiscard]] std::string Apply(std::string_view text) const;
+  // The names of those that are in the text.
+  [[nodiscard]] std::set<std::string> Find(std::string_view text) const;
 
  private:
   struct Pattern {
+    std::string name;
     std::string value;
     std::string instead;
   };

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <set>
 #include <string>
 #include <vector>
 
@@ -102,6 +103,28 @@ TEST_SUITE("Line") {
       CAPTURE(bad);
       CHECK_FALSE(ParseFrame(bad).has_value());
     }
+  }
+
+  TEST_CASE("known secrets are masked, whole or cut off, and found by name") {
+    const SecretMask mask({{"api", "k3y-0f-the-0perator"}, {"short", "abc"}});
+    CHECK(mask.Apply("x k3y-0f-the-0perator y") == "x [secret api] y");
+    CHECK(mask.Apply("abc") == "abc");
+    // What is cut off by the bound of a text.
+    CHECK(mask.Apply("x k3y-0f-the") == "x [secret api]");
+    CHECK(mask.Apply("x k3y-0f") == "x [secret api]");
+    CHECK(mask.Apply("x k3y-0") == "x k3y-0");
+    CHECK(mask.Apply("k3y-0f-the, he said") == "k3y-0f-the, he said");
+    // As base64 and in the escapes of a URL.
+    CHECK(mask.Apply("azN5LTBmLXRoZS0wcGVyYXRvcg==").find("azN5") == std::string::npos);
+    CHECK(SecretMask({{"u", "pass word!"}}).Apply("q=pass%20word%21") == "q=[secret u]");
+    CHECK(mask.Find("a k3y-0f-the-0perator b") == std::set<std::string>{"api"});
+    CHECK(mask.Find("k3y-0f-the").empty());
+    const std::string line = Written(AuditEvent("x")
+                                         .Text("summary", "echo k3y-0f-the-0perator")
+                                         .List("l", {"k3y-0f-the-0perator"}),
+                                     mask);
+    CHECK(line.find("k3y-0f") == std::string::npos);
+    CHECK(FieldOf(line, "summary") == "echo [secret api]");
   }
 }
 
