@@ -129,7 +129,9 @@ grpc::ServerUnaryReactor* OperatorEgress::ListCredentials(
 grpc::ServerUnaryReactor* OperatorEgress::RevokeCredential(
     grpc::CallbackServerContext* context, const operator_::v1::RevokeCredentialRequest* request,
     operator_::v1::RevokeCredentialResponse* /*response*/) {
-  return Answer(context, proxy_.credentials().Revoke(request->service()));
+  const absl::Status revoked = proxy_.credentials().Revoke(request->service());
+  proxy_.Recheck("");  // what goes on with it ends
+  return Answer(context, revoked);
 }
 
 grpc::ServerUnaryReactor* OperatorEgress::RestoreCredential(

@@ -124,6 +124,11 @@ absl::StatusOr<std::string> RunCommand(const std::vector<std::string>& argv) {
   return text;
 }
 
+absl::Status RevokedError(const std::string& service) {
+  return absl::PermissionDeniedError(
+      fmt::format("the credential of service '{}' was revoked", service));
+}
+
 std::string KindName(Kind kind) {
   switch (kind) {
     case Kind::kHeader:
@@ -223,6 +228,36 @@ void Credentials::Configure(const std::vector<EgressService>& services) {
   }
 }
 
+void Credentials::SetRevoked(std::set<std::string> services) {
+  MutexLock lock(mu_);
+  revoked_ = std::move(services);
+}
+
+void Credentials::SetListener(Listener listener) {
+  {
+    MutexLock change(change_mu_);
+    write_ = std::move(listener.revoked);
+  }
+  MutexLock told(told_mu_);
+  fetched_ = std::move(listener.fetched);
+}
+
+void Credentials::QueueLocked(const std::string& service) {
+  if (std::find(queue_.begin(), queue_.end(), service) == queue_.end()) {
+    queue_.push_back(service);
+    changed_.SignalAll();
+  }
+}
+
+void Credentials::FetchAll() {
+  MutexLock lock(mu_);
+  for (const auto& [service, entry] : entries_) {
+    if (entry.secret == nullptr) {
+      QueueLocked(service);
+    }
+  }
+}
+
 void Credentials::Get(const std::string& service, Done done) {
   std::shared_ptr<const Secret> secret;
   absl::Status refused;
@@ -230,8 +265,7 @@ void Credentials::Get(const std::string& service, Done done) {
     MutexLock lock(mu_);
     const auto entry = entries_.find(service);
     if (revoked_.contains(service)) {
-      refused = absl::PermissionDeniedError(
-          fmt::format("the credential of service '{}' was revoked", service));
+      refused = RevokedError(service);
     } else if (entry == entries_.end()) {
       refused = Failed(fmt::format("service '{}' has no credential", service));
     } else if (entry->second.secret != nullptr &&
@@ -241,8 +275,7 @@ void Credentials::Get(const std::string& service, Done done) {
     } else {
       entry->second.waiting.push_back(std::move(done));
       if (entry->second.waiting.size() == 1) {
-        queue_.push_back(service);
-        changed_.SignalAll();
+        QueueLocked(service);
       }
       return;
     }
@@ -282,6 +315,7 @@ void Credentials::Work() {
       answer = fetched.status();
     }
     std::vector<Done> waiting;
+    bool fresh = false;
     {
       MutexLock lock(mu_);
       const auto entry = entries_.find(service);
@@ -289,14 +323,27 @@ void Credentials::Work() {
         continue;
       }
       if (!(entry->second.credential == credential)) {
-        queue_.push_back(service);  // it was changed meanwhile
+        QueueLocked(service);  // it was changed meanwhile
         continue;
       }
       if (answer.ok()) {
+        if (entry->second.secret == nullptr || entry->second.secret->value != (*answer)->value) {
+          fresh = true;
+        }
         entry->second.secret = *answer;
         entry->second.fetched = std::chrono::steady_clock::now();
       }
+      if (revoked_.contains(service)) {
+        answer = RevokedError(service);  // while it was being fetched
+      }
       waiting.swap(entry->second.waiting);
+    }
+    // Masked before it is used.
+    if (fresh) {
+      MutexLock told(told_mu_);
+      if (fetched_) {
+        fetched_();
+      }
     }
     for (const Done& done : waiting) {
       done(answer);
@@ -305,25 +352,47 @@ void Credentials::Work() {
 }
 
 absl::Status Credentials::Revoke(const std::string& service) {
-  MutexLock lock(mu_);
-  const auto entry = entries_.find(service);
-  if (entry == entries_.end()) {
-    return absl::NotFoundError(fmt::format("no service '{}' has a credential", service));
+  MutexLock change(change_mu_);
+  std::set<std::string> now;
+  {
+    MutexLock lock(mu_);
+    if (!entries_.contains(service)) {
+      return absl::NotFoundError(fmt::format("no service '{}' has a credential", service));
+    }
+    // First the effect: a disk that is full must not keep it in use.
+    revoked_.insert(service);
+    now = revoked_;
   }
-  revoked_.insert(service);
-  return absl::OkStatus();
+  return write_ ? Annotate(write_(now), "it is revoked, but a restart would not know it")
+                : absl::OkStatus();
 }
 
 absl::Status Credentials::Restore(const std::string& service) {
-  MutexLock lock(mu_);
-  if (revoked_.erase(service) == 0) {
+  MutexLock change(change_mu_);
+  std::set<std::string> now;
+  {
+    MutexLock lock(mu_);
+    now = revoked_;
+  }
+  if (now.erase(service) == 0) {
     return absl::NotFoundError(fmt::format("no credential of service '{}' is revoked", service));
   }
+  if (write_) {
+    RETURN_IF_ERROR(Annotate(write_(now), "it stays revoked"));
+  }
+  MutexLock lock(mu_);
+  revoked_ = std::move(now);
   const auto entry = entries_.find(service);
   if (entry != entries_.end()) {
-    entry->second.secret.reset();  // it was rotated, one hopes
+    // It was rotated, one hopes: no longer fresh. Until then the old value stays masked.
+    entry->second.fetched = std::chrono::steady_clock::now() - entry->second.credential.refresh;
   }
   return absl::OkStatus();
+}
+
+bool Credentials::IsRevoked(const std::string& service) const {
+  MutexLock lock(mu_);
+  return revoked_.contains(service);
 }
 
 std::vector<CredentialInfo> Credentials::List() const {
@@ -347,6 +416,19 @@ std::vector<std::string> Credentials::Forms() const {
   for (const auto& [name, entry] : entries_) {
     if (entry.secret != nullptr) {
       forms.insert(forms.end(), entry.secret->forms.begin(), entry.secret->forms.end());
+    }
+  }
+  return forms;
+}
+
+std::vector<std::pair<std::string, std::string>> Credentials::NamedForms() const {
+  MutexLock lock(mu_);
+  std::vector<std::pair<std::string, std::string>> forms;
+  for (const auto& [name, entry] : entries_) {
+    if (entry.secret != nullptr) {
+      for (const std::string& form : entry.secret->forms) {
+        forms.emplace_back(name, form);
+      }
     }
   }
   return forms;

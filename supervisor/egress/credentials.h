@@ -8,6 +8,7 @@
 #include <set>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "supervisor/base/mutex.h"
@@ -47,16 +48,36 @@ class Credentials {
 
   // Replaces the services; what has not changed keeps its value.
   void Configure(const std::vector<EgressService>& services);
+  // Those that are revoked from the start, by service. Before the first Get.
+  void SetRevoked(std::set<std::string> services);
+  // What follows changes: `revoked` writes down which services are
+  // revoked, before a change counts as made; `fetched` is told that a value is known that was not,
+  // or is another one, on the fetching thread.
+  struct Listener {
+    std::function<absl::Status(const std::set<std::string>&)> revoked{};
+    std::function<void()> fetched{};
+  };
+  // Returns when the one before is no longer in use.
+  void SetListener(Listener listener);
+  // Has every value fetched that is not known yet, so that it can be masked before it is first
+  // used. Does not wait.
+  void FetchAll();
   // Calls `done` exactly once: at once while the value is fresh, else on the fetching thread.
   //   kPermissionDenied    it was revoked
   //   kFailedPrecondition  it cannot be had now; the message says why, and holds nothing of it
   void Get(const std::string& service, Done done);
-  // Stops adding it from the next request on. kNotFound: no such service, or it has none.
+  // Stops adding it from the return on. kNotFound: no such service, or it has none. Another error:
+  // it is revoked, and could not be written down.
   absl::Status Revoke(const std::string& service);
+  // Adds it again, fetched anew. kNotFound: it is not revoked. Another error: it could not be
+  // written down, and stays revoked.
   absl::Status Restore(const std::string& service);
+  [[nodiscard]] bool IsRevoked(const std::string& service) const;
   [[nodiscard]] std::vector<CredentialInfo> List() const;
   // Every form of every value that was fetched so far, for whoever masks text.
   [[nodiscard]] std::vector<std::string> Forms() const;
+  // The same, each with its service.
+  [[nodiscard]] std::vector<std::pair<std::string, std::string>> NamedForms() const;
 
  private:
   struct Entry {
@@ -67,7 +88,14 @@ class Credentials {
   };
 
   void Work();
+  void QueueLocked(const std::string& service) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
+  // One change of what is revoked at a time; a request is not held up by the disk.
+  Mutex change_mu_ ABSL_ACQUIRED_BEFORE(mu_);
+  std::function<absl::Status(const std::set<std::string>&)> write_ ABSL_GUARDED_BY(change_mu_);
+  // Held while it is called.
+  Mutex told_mu_ ABSL_ACQUIRED_BEFORE(mu_);
+  std::function<void()> fetched_ ABSL_GUARDED_BY(told_mu_);
   mutable Mutex mu_;
   CondVar changed_;
   std::map<std::string, Entry> entries_ ABSL_GUARDED_BY(mu_);

@@ -446,6 +446,12 @@ bool Exchange::OnUpstreamEnd(bool clean) {
 }
 
 Verdict Exchange::Again(const Rules& rules, const Asker& asker) const {
+  if (secret_ != nullptr && connection_.house().credentials.IsRevoked(service_->name)) {
+    Verdict revoked;
+    revoked.rule = fmt::format("service {}", service_->name);
+    revoked.reason = "its credential was revoked";
+    return revoked;
+  }
   return service_ != nullptr ? rules.Service(asker, to_, head_)
                              : rules.PlainHttp(asker, to_, head_);
 }

@@ -9,7 +9,10 @@
 #include <filesystem>
 #include <fstream>
 #include <future>
+#include <set>
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace creel::egress {
 namespace {
@@ -121,6 +124,52 @@ TEST_SUITE("Credentials") {
     CHECK((*Get(credentials))->value == "value-two");
     CHECK_FALSE(credentials.Restore("api").ok());
     CHECK(absl::IsNotFound(credentials.Revoke("other")));
+  }
+
+  TEST_CASE("what is revoked is written down, and a disk that fails does not keep it in use") {
+    const Folder folder;
+    Credentials credentials;
+    std::vector<std::set<std::string>> written;
+    absl::Status disk;
+    credentials.SetListener({.revoked =
+                                 [&](const std::set<std::string>& now) {
+                                   written.push_back(now);
+                                   return disk;
+                                 },
+                             .fetched = {}});
+    credentials.Configure({FromFile(folder.Put("key", "value-one"))});
+    CHECK(Get(credentials).ok());
+    disk = absl::ResourceExhaustedError("no room");
+    CHECK(absl::IsResourceExhausted(credentials.Revoke("api")));
+    CHECK(credentials.IsRevoked("api"));
+    CHECK_FALSE(Get(credentials).ok());
+    // Restored it is only once that is written down.
+    CHECK_FALSE(credentials.Restore("api").ok());
+    CHECK_FALSE(Get(credentials).ok());
+    disk = absl::OkStatus();
+    CHECK(credentials.Restore("api").ok());
+    CHECK(Get(credentials).ok());
+    CHECK(written.back().empty());
+    // From the start.
+    credentials.SetRevoked({"api"});
+    CHECK(absl::IsPermissionDenied(Get(credentials).status()));
+    credentials.SetListener({});
+  }
+
+  TEST_CASE("a value is told of before it is used, also if nobody asked for it") {
+    const Folder folder;
+    Credentials credentials;
+    std::promise<void> told;
+    credentials.SetListener({.revoked = {}, .fetched = [&] { told.set_value(); }});
+    credentials.Configure({FromFile(folder.Put("key", "value-one"))});
+    credentials.FetchAll();
+    told.get_future().get();
+    CHECK(credentials.NamedForms().at(0) ==
+          std::pair<std::string, std::string>("api", "value-one"));
+    // Told once: it is the same.
+    credentials.FetchAll();
+    CHECK(Get(credentials).ok());
+    credentials.SetListener({});
   }
 }
 
