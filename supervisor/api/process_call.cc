@@ -14,6 +14,7 @@
 #include "supervisor/api/status_map.h"
 #include "supervisor/base/escape.h"
 #include "supervisor/base/mutex.h"
+#include "supervisor/sandbox/process_table.h"
 
 namespace creel {
 namespace {
@@ -26,22 +27,6 @@ using shim::v1::ProcessInfo;
 
 // How long a command of a lost sandbox has to tell its end, before its call ends without.
 constexpr std::chrono::milliseconds kLastWords{500};
-
-std::string ExitOutcome(const Exit& exit) {
-  switch (exit.how_case()) {
-    case Exit::kCode:
-      return fmt::format("exit {}{}", exit.code(), exit.timed_out() ? ", timed out" : "");
-    case Exit::kSignal:
-      return fmt::format("signal {}{}", exit.signal(), exit.timed_out() ? ", timed out" : "");
-    case Exit::kStartFailure:
-      return "not started: " + exit.start_failure().message();
-    case Exit::kLost:
-      return "lost: " + exit.lost();
-    case Exit::HOW_NOT_SET:
-      break;
-  }
-  return "unknown";
-}
 
 // The shim's words in an exit are text of unknown origin.
 void MakePrintable(Exit& exit) {
@@ -303,7 +288,7 @@ class ProcessCall final : public grpc::ServerBidiReactor<Request, Response>,
         refused = ToGrpc(*failure);
       } else if (auto* exit = std::get_if<Exit>(&next)) {
         MakePrintable(*exit);
-        outcome = ExitOutcome(*exit);
+        outcome = ExitText(*exit);
         ticket = ticket_;
         WriteExitLocked(*std::move(exit));
       } else {

@@ -14,6 +14,10 @@ namespace creel {
 namespace {
 
 constexpr std::chrono::milliseconds kPatience{1000};
+// Where the engine is the only way short of killing, many at once may take it as long as this.
+constexpr std::chrono::milliseconds kEnginePatience{5000};
+// Tries that follow each other at once: a busy container's pause mostly works the second time.
+constexpr int kAtOnce = 3;
 constexpr std::chrono::milliseconds kBetweenTries{20};
 constexpr std::chrono::milliseconds kGroupPatience{500};
 constexpr size_t kMaxHoldBytes = 16384;
@@ -41,15 +45,19 @@ absl::StatusOr<ContainerCgroups> GroupsOf(Engine& engine, const HostAbilities& a
 
 absl::StatusOr<std::string> FreezeContainer(Engine& engine, const HostAbilities& abilities,
                                             const std::string& container, Deadline deadline) {
-  const Deadline patience = std::min(deadline, After(kPatience));
+  const Deadline patience =
+      std::min(deadline, After(abilities.cgroup_freezer ? kPatience : kEnginePatience));
   absl::Status paused;
-  for (;;) {
+  for (int tries = 1;; ++tries) {
     paused = engine.PauseContainer(container, patience);
     if (paused.ok()) {
       return kFrozenByEngine;
     }
     if (paused.code() == absl::StatusCode::kNotFound) {
       return paused;
+    }
+    if (absl::IsInternal(paused) && tries < kAtOnce) {
+      continue;
     }
     if (auto info = engine.InspectContainer(container, patience); info.ok()) {
       if (info->state == ContainerState::kPaused) {

@@ -15,9 +15,10 @@ inline constexpr char kFrozenByEngine[] = "engine";
 inline constexpr char kFrozenByCgroup[] = "cgroup";
 inline constexpr char kKilled[] = "killed";
 
-// Stops all processes of a container: through the engine, which is asked again for a second, as its
-// pause fails now and then for a busy container; then through the container's control group, where
-// that can be written; else it is killed. Returns which of the three it was.
+// Stops all processes of a container: through the engine, which is asked again and again for a
+// second (five where nothing else is left), as its pause fails now and then for a busy container;
+// then through the container's control group, where that can be written; else it is killed. Returns
+// which of the three it was.
 //   kNotFound  there is no such container
 //   kUnavailable, kDeadlineExceeded  the engine is away and the control group is out of reach
 absl::StatusOr<std::string> FreezeContainer(Engine& engine, const HostAbilities& abilities,

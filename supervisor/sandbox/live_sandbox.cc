@@ -503,8 +503,8 @@ absl::StatusOr<std::string> LiveSandbox::FreezeBy(const std::string& reason, boo
     state_ = SandboxState::kFrozen;
     reason_ = reason;
   }
-  // The mark says "cgroup" until it is known: it covers a crash in between, as thawing by either
-  // way looks at what the engine says too.
+  // The mark covers a crash in between. One that cannot be written holds nothing up: what stands
+  // still is what counts.
   absl::Status marked = WriteHold(paths_.hold, {.method = kFrozenByEngine, .reason = reason});
   auto method =
       quickly ? FreezeContainerQuickly(host_.engine, host_.abilities, identity_.container_id,
@@ -527,12 +527,11 @@ absl::StatusOr<std::string> LiveSandbox::FreezeBy(const std::string& reason, boo
     {
       MutexLock lock(mu_);
       frozen_by_ = *method;
+      freeze_warning_ = marked.ok() ? ""
+                                    : fmt::format("it is not marked on the disk: {}",
+                                                  std::string(marked.message()));
     }
     TellWaiters(absl::FailedPreconditionError(fmt::format("the sandbox was frozen: {}", reason)));
-    if (!marked.ok()) {
-      // It stands still; a supervisor that restarts would take it for a running one.
-      return Annotate(marked, "the sandbox is frozen, but not marked so on the disk");
-    }
     return method;
   }
   (void)RemoveHold(paths_.hold);
@@ -614,6 +613,11 @@ void LiveSandbox::Detach() {
   } else if (finder.joinable()) {
     finder.join();
   }
+}
+
+std::string LiveSandbox::freeze_warning() const {
+  MutexLock lock(mu_);
+  return freeze_warning_;
 }
 
 std::string LiveSandbox::shim_version() const {

@@ -53,6 +53,7 @@ class LiveSandbox final : public Sandbox, public std::enable_shared_from_this<Li
   absl::Status Close(Deadline deadline) override;
   void ContainerGone(const std::string& why) override;
   std::shared_ptr<void> OnLost(LostCallback callback) override;
+  [[nodiscard]] std::string freeze_warning() const override;
   [[nodiscard]] std::string shim_version() const override;
   [[nodiscard]] std::vector<DroppedPeer> dropped_peers() const override;
   [[nodiscard]] uint64_t WorkspaceUsed() const override;
@@ -106,6 +107,7 @@ class LiveSandbox final : public Sandbox, public std::enable_shared_from_this<Li
   SandboxState state_ ABSL_GUARDED_BY(mu_) = SandboxState::kRunning;
   std::string reason_ ABSL_GUARDED_BY(mu_);
   std::string frozen_by_ ABSL_GUARDED_BY(mu_);
+  std::string freeze_warning_ ABSL_GUARDED_BY(mu_);
   StubPtr stub_ ABSL_GUARDED_BY(mu_);
   // Why there is no stub.
   std::string down_reason_ ABSL_GUARDED_BY(mu_) = "its shim has not called yet";

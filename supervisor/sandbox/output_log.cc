@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "supervisor/base/crypto.h"
 #include "supervisor/base/mutex.h"
 #include "supervisor/base/unique_fd.h"
 
@@ -28,6 +29,8 @@ constexpr size_t kMaxPieces = 1u << 14;
 constexpr uint64_t kReadBack = 256u << 10;
 // Kept in memory after the end.
 constexpr uint64_t kRestInMemory = 16u << 10;
+// Of the beginning, for the record: what it shows and as much as a secret at its end may take.
+constexpr size_t kHead = 4096;
 // No process makes more than this; an offset that jumps further is a lie.
 constexpr uint64_t kMaxOffset = 1ull << 56;
 
@@ -70,6 +73,12 @@ struct OutputLog::Impl {
   uint64_t end ABSL_GUARDED_BY(mu) = 0;
   uint64_t disk ABSL_GUARDED_BY(mu) = 0;
   bool closed ABSL_GUARDED_BY(mu) = false;
+  // A lock of its own, so that readers do not wait for the sums.
+  Mutex digest_mu;
+  bool digest_taken ABSL_GUARDED_BY(digest_mu) = false;
+  Sha256 sum ABSL_GUARDED_BY(digest_mu);
+  std::string head ABSL_GUARDED_BY(digest_mu);
+  uint64_t summed ABSL_GUARDED_BY(digest_mu) = 0;
   std::vector<std::function<void()>> waiting ABSL_GUARDED_BY(mu);
 
   [[nodiscard]] uint64_t RingBytesLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) {
@@ -170,13 +179,12 @@ struct OutputLog::Impl {
 
   Next ReadBackLocked(const Piece& piece, uint64_t offset) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) {
     const uint64_t at = offset % options.file_bytes;
-    const uint64_t size =
-        std::min({piece.end() - offset, kReadBack, options.file_bytes - at});
+    const uint64_t size = std::min({piece.end() - offset, kReadBack, options.file_bytes - at});
     std::string data(size, '\0');
     uint64_t done = 0;
     while (done < size) {
-      const ssize_t got = pread(ring.get(), data.data() + done, size - done,
-                                static_cast<off_t>(at + done));
+      const ssize_t got =
+          pread(ring.get(), data.data() + done, size - done, static_cast<off_t>(at + done));
       if (got < 0 && errno == EINTR) {
         continue;
       }
@@ -206,6 +214,7 @@ OutputLog::~OutputLog() = default;
 
 absl::Status OutputLog::Append(Output output) {
   std::vector<std::function<void()>> wake;
+  std::shared_ptr<const Output> added;
   {
     MutexLock lock(impl_->mu);
     const uint64_t size = output.data().size();
@@ -223,7 +232,8 @@ absl::Status OutputLog::Append(Output output) {
     }
     impl_->end = output_end;
     impl_->memory_used += output.data().size() + kChunkOverhead;
-    impl_->chunks.push_back(std::make_shared<const Output>(std::move(output)));
+    added = std::make_shared<const Output>(std::move(output));
+    impl_->chunks.push_back(added);
     while (impl_->memory_used > impl_->options.memory_bytes && impl_->chunks.size() > 1) {
       impl_->SpillOldestLocked();
     }
@@ -231,6 +241,17 @@ absl::Status OutputLog::Append(Output output) {
   }
   for (const auto& call : wake) {
     call();
+  }
+  // Readers have it already.
+  const std::string& data = added->data();
+  MutexLock digest(impl_->digest_mu);
+  if (impl_->digest_taken) {
+    return absl::OkStatus();
+  }
+  impl_->sum.Update(data);
+  impl_->summed += data.size();
+  if (impl_->head.size() < kHead) {
+    impl_->head.append(data, 0, kHead - impl_->head.size());
   }
   return absl::OkStatus();
 }
@@ -290,6 +311,18 @@ uint64_t OutputLog::begin() const {
 uint64_t OutputLog::end() const {
   MutexLock lock(impl_->mu);
   return impl_->end;
+}
+
+OutputLog::Digest OutputLog::TakeDigest() {
+  const uint64_t bytes = end();
+  MutexLock digest(impl_->digest_mu);
+  if (std::exchange(impl_->digest_taken, true)) {
+    return {};
+  }
+  return {.bytes = bytes,
+          .missed = bytes - impl_->summed,
+          .sha256 = Hex(impl_->sum.Finish()),
+          .head = std::move(impl_->head)};
 }
 
 bool OutputLog::WouldLose(uint64_t reader_offset, uint64_t more) const {

@@ -50,6 +50,15 @@ class OutputLog {
   // Output from begin() up to end() may still be there.
   [[nodiscard]] uint64_t begin() const;
   [[nodiscard]] uint64_t end() const;
+  // What came in all, as it is written down when the process has ended.
+  struct Digest {
+    uint64_t bytes = 0;
+    uint64_t missed = 0;  // of these, bytes that never got here
+    std::string sha256;   // over the others in their order, hex
+    std::string head;     // the first bytes
+  };
+  // After Close, once.
+  [[nodiscard]] Digest TakeDigest();
   // True when a reader at `reader_offset` would lose bytes if `more` came.
   [[nodiscard]] bool WouldLose(uint64_t reader_offset, uint64_t more) const;
   // Bytes of disk the ring file takes.

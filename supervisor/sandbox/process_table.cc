@@ -18,6 +18,22 @@ namespace creel {
 using shim::v1::ProcessInfo;
 using StubPtr = std::shared_ptr<shim::v1::Shim::StubInterface>;
 
+std::string ExitText(const shim::v1::Exit& exit) {
+  switch (exit.how_case()) {
+    case shim::v1::Exit::kCode:
+      return fmt::format("exit {}{}", exit.code(), exit.timed_out() ? ", timed out" : "");
+    case shim::v1::Exit::kSignal:
+      return fmt::format("signal {}{}", exit.signal(), exit.timed_out() ? ", timed out" : "");
+    case shim::v1::Exit::kStartFailure:
+      return "not started: " + exit.start_failure().message();
+    case shim::v1::Exit::kLost:
+      return "lost: " + exit.lost();
+    case shim::v1::Exit::HOW_NOT_SET:
+      break;
+  }
+  return "unknown";
+}
+
 struct ProcessTable::Impl {
   explicit Impl(Options given) : options(std::move(given)) {}
 
@@ -25,20 +41,33 @@ struct ProcessTable::Impl {
   mutable Mutex mu;
   std::map<std::string, std::shared_ptr<ShimProcess>> processes ABSL_GUARDED_BY(mu);
   std::deque<std::string> ended ABSL_GUARDED_BY(mu);  // oldest first
+  EndListener on_ended ABSL_GUARDED_BY(mu);
 
   std::shared_ptr<ShimProcess> AddLocked(const ProcessInfo& info, const std::weak_ptr<Impl*>& table)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) {
     const std::string id = info.process_id();
     auto process = std::make_shared<ShimProcess>(
-        info,
-        OutputLog::Options{.directory = options.spool_dir, .file_bytes = options.spool_bytes},
-        [table, id] {
+        info, OutputLog::Options{.directory = options.spool_dir, .file_bytes = options.spool_bytes},
+        [table, id](const ProcessInfo& how, const OutputLog::Digest& output) {
           if (const auto alive = table.lock()) {
+            (*alive)->Tell(how, output);
             (*alive)->Ended(id);
           }
         });
     processes[id] = process;
     return process;
+  }
+
+  void Tell(const ProcessInfo& how, const OutputLog::Digest& output) {
+    EndListener listener;
+    {
+      MutexLock lock(mu);
+      listener = on_ended;
+    }
+    // What never began has no end.
+    if (listener && how.exit().how_case() != shim::v1::Exit::HOW_NOT_SET) {
+      listener(how, output);
+    }
   }
 
   void Ended(const std::string& id) {
@@ -50,9 +79,8 @@ struct ProcessTable::Impl {
       const auto it = processes.find(each);
       disk += it == processes.end() ? 0 : it->second->disk_bytes();
     }
-    while (!ended.empty() &&
-           (ended.size() > options.remembered ||
-            (disk > options.total_spool_bytes && ended.size() > 1))) {
+    while (!ended.empty() && (ended.size() > options.remembered ||
+                              (disk > options.total_spool_bytes && ended.size() > 1))) {
       const auto it = processes.find(ended.front());
       if (it != processes.end() && it->second->ended()) {
         disk -= it->second->disk_bytes();
@@ -107,9 +135,8 @@ std::shared_ptr<RemoteProcess> ProcessTable::Start(StubPtr stub, std::string pro
           fmt::format("process id '{}' is in use in this sandbox; choose another or leave it out",
                       info.process_id()));
     } else if (impl_->processes.size() - impl_->ended.size() >= impl_->options.max_running) {
-      refusal = absl::ResourceExhaustedError(
-          fmt::format("the sandbox already runs {} commands; stop some first",
-                      impl_->options.max_running));
+      refusal = absl::ResourceExhaustedError(fmt::format(
+          "the sandbox already runs {} commands; stop some first", impl_->options.max_running));
     }
     if (!refusal.ok()) {
       return ShimProcess::Refused(info, refusal);
@@ -162,6 +189,11 @@ std::vector<ProcessInfo> ProcessTable::List() const {
 size_t ProcessTable::running() const {
   MutexLock lock(impl_->mu);
   return impl_->RunningLocked().size();
+}
+
+void ProcessTable::OnEnded(EndListener ended) {
+  MutexLock lock(impl_->mu);
+  impl_->on_ended = std::move(ended);
 }
 
 void ProcessTable::LoseAll(const std::string& reason) {

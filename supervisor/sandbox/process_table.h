@@ -2,15 +2,20 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "creel/shim/v1/process.pb.h"
 #include "creel/shim/v1/shim.grpc.pb.h"
+#include "supervisor/sandbox/output_log.h"
 #include "supervisor/sandbox/remote_process.h"
 
 namespace creel {
+
+// How a command ended, in a few words for the record: `exit 0`, `signal 9, timed out`, `lost: …`.
+std::string ExitText(const shim::v1::Exit& exit);
 
 // The commands of one sandbox that run or are remembered. Thread-safe.
 class ProcessTable {
@@ -38,6 +43,11 @@ class ProcessTable {
   [[nodiscard]] std::shared_ptr<RemoteProcess> Find(const std::string& process_id) const;
   [[nodiscard]] std::vector<shim::v1::ProcessInfo> List() const;
   [[nodiscard]] size_t running() const;
+
+  // `ended` is told of every command that was begun and has ended, with what it wrote, from any
+  // thread; it must not call back into the table. Replaces the one before.
+  using EndListener = std::function<void(const shim::v1::ProcessInfo&, const OutputLog::Digest&)>;
+  void OnEnded(EndListener ended);
 
   // The sandbox is gone: every running process ends for its readers with Exit.lost = `reason`.
   void LoseAll(const std::string& reason);

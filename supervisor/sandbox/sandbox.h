@@ -69,6 +69,10 @@ class Sandbox {
     // Opens a sandbox's way out until the returned object goes; null where there is none. May be
     // called from several threads.
     std::function<absl::StatusOr<std::shared_ptr<void>>(const EgressDoor&)> open_egress{};
+    // Ends what goes on through a sandbox's way out, and lets nothing through until it is restored.
+    // Null where there is none; must not be called with locks held that the facts of egress take.
+    std::function<void(const std::string& sandbox_id, const std::string& reason)> cut_egress{};
+    std::function<void(const std::string& sandbox_id)> restore_egress{};
   };
 
   // Makes the container and waits until its shim has answered. On failure nothing is left behind.
@@ -109,6 +113,8 @@ class Sandbox {
   virtual absl::StatusOr<std::string> FreezeQuickly(const std::string& reason, Deadline deadline) {
     return Freeze(reason, deadline);
   }
+  // What of the last freeze would not outlast a restart; empty: nothing.
+  [[nodiscard]] virtual std::string freeze_warning() const { return {}; }
   virtual absl::Status Thaw(Deadline deadline) = 0;
   // Ends it and removes everything.
   virtual absl::Status Close(Deadline deadline) = 0;

@@ -151,13 +151,14 @@ void SendStop(ShimProcess::StubPtr stub, const std::string& process_id) {
 
 }  // namespace
 
-ShimProcess::ShimProcess(ProcessInfo info, OutputLog::Options log, std::function<void()> on_end)
+ShimProcess::ShimProcess(ProcessInfo info, OutputLog::Options log, OnEnd on_end)
     : log_(std::move(log)), on_end_(std::move(on_end)), info_(std::move(info)) {
   blocks_ = info_.spec().overflow() == shim::v1::OVERFLOW_BLOCK;
 }
 
 std::shared_ptr<ShimProcess> ShimProcess::Refused(ProcessInfo info, const absl::Status& why) {
-  auto process = std::make_shared<ShimProcess>(std::move(info), OutputLog::Options{}, [] {});
+  auto process = std::make_shared<ShimProcess>(std::move(info), OutputLog::Options{},
+                                               [](const ProcessInfo&, const OutputLog::Digest&) {});
   process->End({}, why);
   return process;
 }
@@ -502,6 +503,7 @@ void ShimProcess::End(Exit exit, const absl::Status& failure) {
   std::vector<std::function<void(absl::StatusOr<ProcessInfo>)>> waiters;
   std::deque<QueuedInput> inputs;
   absl::StatusOr<ProcessInfo> result = absl::UnknownError("");
+  ProcessInfo info;
   {
     MutexLock lock(mu_);
     if (ended_) {
@@ -511,6 +513,7 @@ void ShimProcess::End(Exit exit, const absl::Status& failure) {
     failure_ = failure;
     *info_.mutable_exit() = std::move(exit);
     info_.set_pid(0);
+    info = info_;
     if (failure.ok()) {
       result = info_;
     } else {
@@ -527,7 +530,7 @@ void ShimProcess::End(Exit exit, const absl::Status& failure) {
   for (auto& input : inputs) {
     input.done(absl::FailedPreconditionError("the command has ended"));
   }
-  on_end_();
+  on_end_(info, log_.TakeDigest());
 }
 
 // Ends itself, as lost, if nothing brought it back in time.

@@ -22,8 +22,10 @@ class ShimProcess final : public RemoteProcess, public std::enable_shared_from_t
  public:
   using StubPtr = std::shared_ptr<shim::v1::Shim::StubInterface>;
 
-  // `on_end` is called once, from any thread, when the process has ended or was refused.
-  ShimProcess(shim::v1::ProcessInfo info, OutputLog::Options log, std::function<void()> on_end);
+  // `on_end` is called once, from any thread, when the process has ended or was refused, with what
+  // became of it.
+  using OnEnd = std::function<void(const shim::v1::ProcessInfo&, const OutputLog::Digest&)>;
+  ShimProcess(shim::v1::ProcessInfo info, OutputLog::Options log, OnEnd on_end);
   // One that never reaches the shim.
   static std::shared_ptr<ShimProcess> Refused(shim::v1::ProcessInfo info, const absl::Status& why);
 
@@ -73,7 +75,7 @@ class ShimProcess final : public RemoteProcess, public std::enable_shared_from_t
   void WaitForResume();
 
   OutputLog log_;
-  const std::function<void()> on_end_;
+  const OnEnd on_end_;
   mutable Mutex mu_;
   shim::v1::ProcessInfo info_ ABSL_GUARDED_BY(mu_);
   // Whether there is a reader of OVERFLOW_BLOCK, and where it stands.

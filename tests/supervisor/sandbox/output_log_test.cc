@@ -7,6 +7,8 @@
 #include <utility>
 #include <variant>
 
+#include "supervisor/base/crypto.h"
+
 namespace creel {
 namespace {
 
@@ -161,6 +163,38 @@ TEST_SUITE("OutputLog") {
     CHECK_FALSE(log.WouldLose(0, 40'000));
     CHECK(log.WouldLose(0, 60'000));
     CHECK_FALSE(log.WouldLose(50'000, 1 << 20));
+  }
+
+  TEST_CASE("what came in all is summed up: how much, its digest, and how it begins") {
+    OutputLog log({.directory = "/tmp", .file_bytes = 1u << 20, .memory_bytes = 64u << 10});
+    const std::string all = Bytes(0, 3u << 20);
+    for (uint64_t at = 0; at < all.size(); at += 100'000) {
+      REQUIRE(log.Append(Piece(at, all.substr(at, 100'000))).ok());
+      // What comes twice counts once.
+      REQUIRE(log.Append(Piece(at, all.substr(at, 50'000))).ok());
+    }
+    log.Close();
+    Sha256 sum;
+    sum.Update(all);
+    const OutputLog::Digest digest = log.TakeDigest();
+    CHECK(digest.bytes == all.size());
+    CHECK(digest.missed == 0);
+    CHECK(digest.sha256 == Hex(sum.Finish()));
+    CHECK(digest.head.size() <= 4096);
+    CHECK(all.starts_with(digest.head));
+  }
+
+  TEST_CASE("the sum tells of what never came") {
+    OutputLog log({});
+    REQUIRE(log.Append(Piece(0, "abc")).ok());
+    REQUIRE(log.AppendGap(10).ok());
+    REQUIRE(log.Append(Piece(10, "def")).ok());
+    log.Close();
+    const OutputLog::Digest digest = log.TakeDigest();
+    CHECK(digest.bytes == 13);
+    CHECK(digest.missed == 7);
+    CHECK(digest.sha256 == "bef57ec7f53a6d40beb640a780a639c83bc29ac8a9816f1fc6c5c6dcd93c4721");
+    CHECK(digest.head == "abcdef");
   }
 }
 
