@@ -109,6 +109,8 @@ start_private() {
   host=unix://$dir/docker.sock
   local flags
   mapfile -t flags < <(runtime_flags)
+  # Its containers outlive it.
+  [ -z "${CREEL_PRIVATE_LIVE_RESTORE:-}" ] || flags+=(--live-restore)
   if ! runs "$dir/dockerd.pid"; then
     # A killed one leaves it, and while nobody has reaped that, the next does not start.
     rm -f "$dir/dockerd.pid"

@@ -23,6 +23,8 @@ constexpr seconds kFreezeWithin{20};
 // For the engine's own words in GetInfo, which is also a sign of life.
 constexpr seconds kEngineWithin{2};
 constexpr size_t kMaxReason = 1024;
+// What of a freeze that came to pass did not work out, as text.
+constexpr char kWarningKey[] = "creel-warning-bin";
 // The engine's JSON has to fit a message, and a sandbox has no say in its length.
 constexpr size_t kMaxEngineJson = 1u << 20;
 
@@ -195,7 +197,7 @@ grpc::ServerUnaryReactor* OperatorService::FreezeSession(
     operator_::v1::FreezeSessionResponse* response) {
   return OnWorker(
       *context, freezers_, kFreezeWithin,
-      [this, request, response](Deadline deadline) -> absl::Status {
+      [this, context, request, response](Deadline deadline) -> absl::Status {
         if (request->reason().find_first_not_of(" \t\r\n") == std::string::npos) {
           return absl::InvalidArgumentError(
               "a freeze needs a reason, for those who meet the refusal and for the record");
@@ -204,6 +206,11 @@ grpc::ServerUnaryReactor* OperatorService::FreezeSession(
                          sessions_.Freeze(request->session(),
                                           Printable(request->reason(), kMaxReason), deadline));
         response->set_method(method);
+        // It stands still, whatever else did not work out.
+        const absl::StatusOr<SessionView> view = sessions_.Get(request->session());
+        if (view.ok() && !view->warning.empty()) {
+          context->AddTrailingMetadata(kWarningKey, Printable(view->warning, kMaxReason));
+        }
         TellGateways();
         return absl::OkStatus();
       });

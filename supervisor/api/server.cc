@@ -21,6 +21,7 @@
 #include "supervisor/api/operator_egress.h"
 #include "supervisor/api/operator_service.h"
 #include "supervisor/api/record_service.h"
+#include "supervisor/api/secrets_service.h"
 #include "supervisor/audit/event_limiter.h"
 #include "supervisor/audit/events.h"
 #include "supervisor/base/escape.h"
@@ -181,6 +182,9 @@ struct ApiServer::Impl {
     if (rooms.audit != nullptr && rooms.incidents != nullptr) {
       incidents.emplace(*rooms.incidents, *rooms.audit);
     }
+    if (rooms.secrets != nullptr) {
+      secrets.emplace(*rooms.secrets);
+    }
     if (rooms.egress != nullptr) {
       egress = std::make_unique<OperatorEgress>(rooms.sessions, *rooms.egress, rooms.desk);
     }
@@ -190,6 +194,7 @@ struct ApiServer::Impl {
   OperatorService operator_door;
   std::optional<RecordService> record;
   std::optional<IncidentService> incidents;
+  std::optional<SecretsService> secrets;
   std::unique_ptr<OperatorEgress> egress;
   std::unique_ptr<grpc::Server> gateway_server;
   std::unique_ptr<grpc::Server> operator_server;
@@ -217,6 +222,9 @@ absl::StatusOr<std::unique_ptr<ApiServer>> ApiServer::Start(const Rooms& rooms) 
   }
   if (impl->incidents) {
     services.push_back(&*impl->incidents);
+  }
+  if (impl->secrets) {
+    services.push_back(&*impl->secrets);
   }
   if (impl->egress != nullptr) {
     services.push_back(impl->egress.get());

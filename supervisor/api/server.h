@@ -19,6 +19,7 @@ namespace creel {
 
 class AuditLog;
 class IncidentManager;
+class SecretDesk;
 
 // Both doors: gateway.sock with creel.gateway.v1, operator.sock with creel.operator.v1, each with
 // grpc.health.v1 and reflection. Their connections come through the frame guard.
@@ -40,6 +41,8 @@ class ApiServer {
     AuditLog* audit = nullptr;
     // Null (in tests): there is no creel.operator.v1.Incidents.
     IncidentManager* incidents = nullptr;
+    // Null (in tests): there is no creel.operator.v1.Secrets.
+    SecretDesk* secrets = nullptr;
     // Who may ask for what; without it the calls about that are not served.
     PolicyDesk* desk = nullptr;
     ReloadFunction reload{};

@@ -16,6 +16,7 @@
 #include "supervisor/cli/output.h"
 #include "supervisor/cli/policy_arguments.h"
 #include "supervisor/cli/record_commands.h"
+#include "supervisor/cli/secrets_commands.h"
 #include "supervisor/cli/session_commands.h"
 
 namespace creel::cli {
@@ -111,6 +112,7 @@ int Main(int argc, char** argv) {
   AddEgressCommands(app, globals, code);
   AddRecordCommands(app, globals, code);
   AddIncidentCommands(app, globals, code);
+  AddSecretsCommands(app, globals, code);
 
   bool fix = false;
   CLI::App* const doctor =

@@ -78,9 +78,21 @@ int Freeze(const Globals& globals, const std::string& session, const std::string
   request.set_session(session);
   request.set_reason(reason);
   operator_::v1::FreezeSessionResponse response;
-  if (const int code = Call(globals, &Operator::Stub::FreezeSession, request, &response);
-      code != 0) {
-    return code;
+  const auto channel = OperatorChannel(globals);
+  if (!channel.ok()) {
+    return Fail(channel.status());
+  }
+  grpc::ClientContext context;
+  const grpc::Status status =
+      Operator::NewStub(*channel)->FreezeSession(&context, request, &response);
+  if (!status.ok()) {
+    return Fail(status);
+  }
+  for (const auto& [key, value] : context.GetServerTrailingMetadata()) {
+    if (key == "creel-warning-bin") {
+      static_cast<void>(Fail(fmt::format("warning: it stands still, but {}",
+                                         std::string_view(value.data(), value.size()))));
+    }
   }
   if (globals.json) {
     return PrintJson(response);

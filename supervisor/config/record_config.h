@@ -11,6 +11,9 @@ namespace creel {
 struct RecordConfig {
   std::chrono::hours keep{90 * 24};
   bool anchor_syslog = false;
+  // Program and arguments that keep a checkpoint's line, which is added as the last; empty: none.
+  std::vector<std::string> anchor_command;
+  std::chrono::seconds anchor_timeout{10};
   bool operator==(const RecordConfig&) const = default;
 };
 

@@ -20,7 +20,7 @@ KeyError ReadKeep(const YamlNode& node, Config& config) {
   return error;
 }
 
-KeyError ReadStopGateway(const YamlNode& node, Config& config) {
+KeyError ReadProgram(const YamlNode& node, std::vector<std::string>& program) {
   std::vector<std::string> words;
   if (KeyError error = ReadTextList(node, words)) {
     return error;
@@ -28,15 +28,15 @@ KeyError ReadStopGateway(const YamlNode& node, Config& config) {
   if (!words.empty() && words[0][0] != '/') {
     return std::string("wants a program by its whole path, such as [/usr/bin/systemctl, stop, x]");
   }
-  config.incident.stop_gateway = std::move(words);
+  program = std::move(words);
   return {};
 }
 
-KeyError ReadStopTimeout(const YamlNode& node, Config& config) {
+KeyError ReadTimeout(const YamlNode& node, std::chrono::seconds& timeout) {
   milliseconds value{};
   KeyError error = ReadDuration(node, milliseconds(1000), milliseconds(600'000), value);
   if (!error) {
-    config.incident.stop_timeout = std::chrono::duration_cast<std::chrono::seconds>(value);
+    timeout = std::chrono::duration_cast<std::chrono::seconds>(value);
   }
   return error;
 }
@@ -67,13 +67,19 @@ std::vector<KeySpec> RecordKeys() {
        "Sends each checkpoint of the record to syslog (facility authpriv), so that a copy can be "
        "kept where root of this host has no say.",
        [](const YamlNode& node, Config& c) { return ReadBool(node, c.audit.anchor_syslog); }},
+      {"audit.anchor_command", "list of words", "[]",
+       "Hands each checkpoint of the record to this program, as its last argument, such as "
+       "`[/usr/local/bin/keep-elsewhere]`. Where several wait, the newest is handed over.",
+       [](const YamlNode& node, Config& c) { return ReadProgram(node, c.audit.anchor_command); }},
+      {"audit.anchor_timeout", "time", "10s", "How long that program may take. 1s to 10m.",
+       [](const YamlNode& node, Config& c) { return ReadTimeout(node, c.audit.anchor_timeout); }},
 
       {"incident.stop_gateway", "list of words", "[]",
        "The program with its arguments that ends the gateway, for `creel incident open "
        "--stop-gateway` and `creel panic`, such as `[/usr/bin/systemctl, stop, openclaw]`.",
-       ReadStopGateway},
+       [](const YamlNode& node, Config& c) { return ReadProgram(node, c.incident.stop_gateway); }},
       {"incident.stop_timeout", "time", "20s", "How long that program may take. 1s to 10m.",
-       ReadStopTimeout},
+       [](const YamlNode& node, Config& c) { return ReadTimeout(node, c.incident.stop_timeout); }},
       {"incident.gateway_files", "list of paths", "[]",
        "Files and folders of the gateway, such as its logs and transcripts, that are put into "
        "every "

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <spdlog/spdlog.h>
-#include <syslog.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,6 +14,7 @@
 #include "supervisor/audit/events.h"
 #include "supervisor/base/escape.h"
 #include "supervisor/config/load_config.h"
+#include "supervisor/daemon/anchor.h"
 #include "supervisor/daemon/door_check.h"
 #include "supervisor/daemon/egress_wiring.h"
 #include "supervisor/daemon/folders.h"
@@ -24,6 +24,7 @@
 #include "supervisor/egress/proxy.h"
 #include "supervisor/engine/docker_engine.h"
 #include "supervisor/incident/incident_manager.h"
+#include "supervisor/incident/secret_desk.h"
 #include "supervisor/sandbox/grpc_threads.h"
 #include "supervisor/sandbox/link_pool.h"
 #include "supervisor/sandbox/shim_store.h"
@@ -103,7 +104,7 @@ Finding CheckImage(Engine& engine, const Config& config) {
 
 // The record in the state folder; its head is kept in the store too.
 absl::StatusOr<std::unique_ptr<AuditLog>> OpenRecord(const Config& config, Store& store,
-                                                     const Clock& clock) {
+                                                     Anchor& anchor, const Clock& clock) {
   ASSIGN_OR_RETURN(const auto head, store.GetRecordHead());
   AuditLog::Options options{.directory = config.paths.state_dir + "/record",
                             .install_id = store.install_id(),
@@ -119,11 +120,7 @@ absl::StatusOr<std::unique_ptr<AuditLog>> OpenRecord(const Config& config, Store
     }
     *told = !kept.ok();
   };
-  if (config.audit.anchor_syslog) {
-    options.anchor = [](const std::string& line) {
-      ::syslog(LOG_AUTHPRIV | LOG_NOTICE, "%s", line.c_str());
-    };
-  }
+  options.anchor = [&anchor](const std::string& line) { anchor.Send(line); };
   ASSIGN_OR_RETURN(std::unique_ptr<AuditLog> audit, AuditLog::Open(std::move(options), clock));
   for (const std::string& found : audit->findings()) {
     spdlog::error("the record: {}", found);
@@ -159,10 +156,27 @@ void PutRight(std::vector<Finding>& findings, AuditLog& audit) {
   }
 }
 
+// Known secrets appear neither in the record nor in replies.
+void TellSecrets(egress::Credentials& credentials, AuditLog& audit, PolicyDesk& desk) {
+  std::vector<std::pair<std::string, std::string>> known = credentials.NamedForms();
+  desk.SetSecrets(credentials.Forms());
+  for (std::pair<std::string, std::string>& each : desk.NamedSecrets()) {
+    known.push_back(std::move(each));
+  }
+  audit.SetSecrets(known);
+}
+
 // What only this process knows, as lines of `creel doctor`.
 std::vector<Finding> OwnFindings(const SessionManager& sessions, const Store& store,
-                                 const AuditLog& audit) {
+                                 const AuditLog& audit, const Anchor& anchor) {
   std::vector<Finding> findings;
+  if (const std::string problem = anchor.problem(); !problem.empty()) {
+    findings.push_back({.id = "record-anchor",
+                        .severity = Severity::kWarning,
+                        .title = "the newest checkpoint of the record was not kept elsewhere",
+                        .why = Printable(problem, 512),
+                        .fix = "see why the program of audit.anchor_command fails"});
+  }
   if (const absl::Status health = audit.Health(); !health.ok()) {
     findings.push_back({.id = "record",
                         .severity = Severity::kError,
@@ -214,6 +228,7 @@ std::vector<Finding> OwnFindings(const SessionManager& sessions, const Store& st
 // In the order in which they are made; the last is the first to go.
 struct Daemon::Rooms {
   std::unique_ptr<Store> store;
+  std::unique_ptr<Anchor> anchor;
   std::unique_ptr<AuditLog> audit;
   std::unique_ptr<DockerEngine> engine;
   HostAbilities abilities;
@@ -224,6 +239,7 @@ struct Daemon::Rooms {
   SystemClock clock;
   std::unique_ptr<PolicyStore> policy_store;
   std::unique_ptr<PolicyDesk> desk;
+  std::unique_ptr<SecretDesk> secrets;
   std::unique_ptr<SessionManager> sessions;
   std::shared_ptr<void> egress_facts;
   std::unique_ptr<CallGate> gate;
@@ -250,7 +266,11 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config given,
                   rooms.store->set_aside());
   }
 
-  ASSIGN_OR_RETURN(rooms.audit, OpenRecord(config, *rooms.store, rooms.clock));
+  rooms.anchor = std::make_unique<Anchor>(config.audit);
+  ASSIGN_OR_RETURN(rooms.audit, OpenRecord(config, *rooms.store, *rooms.anchor, rooms.clock));
+  rooms.anchor->OnFailure([&audit = *rooms.audit](const std::string& why) {
+    audit.Keep(AuditEvent("record.anchor_failed").Text("reason", why));
+  });
 
   rooms.doors = CheckDoors(config, HostUsers::OfThisHost(), ::geteuid(), ::getegid());
   if (rooms.doors.severity == Severity::kError) {
@@ -284,6 +304,23 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config given,
                                                     .audit = rooms.audit.get()});
   ASSIGN_OR_RETURN(rooms.policy_store, PolicyStore::Open(config.paths.state_dir));
   ASSIGN_OR_RETURN(rooms.desk, PolicyDesk::Create(config, *rooms.policy_store, rooms.clock));
+  ASSIGN_OR_RETURN(
+      rooms.secrets,
+      SecretDesk::Create(
+          {.credentials = rooms.egress->credentials(),
+           .audit = *rooms.audit,
+           .state_dir = config.paths.state_dir,
+           .recheck = [&proxy = *rooms.egress] { proxy.Recheck(""); },
+           .fetched =
+               [&rooms] { TellSecrets(rooms.egress->credentials(), *rooms.audit, *rooms.desk); }}));
+  TellSecrets(rooms.egress->credentials(), *rooms.audit, *rooms.desk);
+  rooms.host->cut_egress = [&proxy = *rooms.egress](const std::string& sandbox,
+                                                    const std::string& reason) {
+    proxy.Cut(sandbox, reason);
+  };
+  rooms.host->restore_egress = [&proxy = *rooms.egress](const std::string& sandbox) {
+    proxy.Restore(sandbox);
+  };
   if (config.egress.configured()) {
     rooms.host->open_egress = [&proxy = *rooms.egress](const EgressDoor& door) {
       return proxy.Open({.directory = door.directory,
@@ -306,7 +343,9 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config given,
                                                          .clock = rooms.clock,
                                                          .install_id = rooms.store->install_id()},
                                             .store = *rooms.store,
-                                            .host = *rooms.host}));
+                                            .host = *rooms.host,
+                                            .cut = rooms.host->cut_egress,
+                                            .restore = rooms.host->restore_egress}));
   RETURN_IF_ERROR(rooms.sessions->Recover(After(kRecoverTimeout)));
   rooms.incidents->Resume();
   rooms.gate = CallGate::Create(*rooms.sessions, *rooms.desk, *rooms.audit);
@@ -329,8 +368,8 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config given,
                               for (Finding& found : PolicyFindings(*rooms.desk->config())) {
                                 all.push_back(std::move(found));
                               }
-                              for (Finding& own :
-                                   OwnFindings(*rooms.sessions, *rooms.store, *rooms.audit)) {
+                              for (Finding& own : OwnFindings(*rooms.sessions, *rooms.store,
+                                                              *rooms.audit, *rooms.anchor)) {
                                 all.push_back(std::move(own));
                               }
                               if (auto limits = raw->CheckLimits()) {
@@ -343,6 +382,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config given,
                             },
                         .audit = rooms.audit.get(),
                         .incidents = rooms.incidents.get(),
+                        .secrets = rooms.secrets.get(),
                         .desk = rooms.desk.get(),
                         .reload = [raw = daemon.get()] { return raw->Reload(); }}));
   rooms.audit->Keep(SupervisorEvent("started", CREEL_VERSION));
@@ -395,6 +435,8 @@ absl::StatusOr<ReloadReport> Daemon::Reload() {
   report.changed = ChangedSections(*rooms_->desk->config(), next);
   RETURN_IF_ERROR(rooms_->desk->Reload(next));
   RETURN_IF_ERROR(rooms_->egress->Reload(fresh.egress));
+  rooms_->egress->credentials().FetchAll();
+  TellSecrets(rooms_->egress->credentials(), *rooms_->audit, *rooms_->desk);
   rooms_->sessions->SetLimits(fresh.sessions);
   SetLogLevel(fresh.log.level);
   rooms_->audit->Keep(SupervisorEvent("reloaded", config_->file));
@@ -440,13 +482,18 @@ void Daemon::Stop() {
   rooms_->incidents.reset();
   rooms_->egress_facts.reset();
   rooms_->sessions.reset();
+  rooms_->secrets.reset();
   rooms_->desk.reset();
   rooms_->policy_store.reset();
   rooms_->host.reset();
   rooms_->egress.reset();
   rooms_->links.reset();
   rooms_->engine.reset();
-  rooms_->audit.reset();
+  if (rooms_->anchor != nullptr) {
+    rooms_->anchor->OnFailure(nullptr);
+  }
+  rooms_->audit.reset();  // hands its last checkpoint over
+  rooms_->anchor.reset();
   rooms_->store.reset();
   rooms_.reset();
 }

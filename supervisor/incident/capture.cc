@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <deque>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -70,6 +71,8 @@ class SandboxCapture {
         bundle_(bundle),
         deadline_(deadline),
         base_(fmt::format("sandboxes/{}", sandbox.sandbox_id)) {}
+
+  [[nodiscard]] std::vector<std::string>& seen_secrets() { return seen_secrets_; }
 
   absl::Status Run() {
     RETURN_IF_ERROR(
@@ -167,6 +170,11 @@ class SandboxCapture {
           more = false;
         }
       }
+      for (const std::string& secret : rooms_.audit.SecretsIn(output)) {
+        seen_secrets_.push_back(fmt::format("{}: in what command {} of session {} wrote", secret,
+                                            Printable(info.process_id(), 64),
+                                            Printable(sandbox_.session, 256)));
+      }
       const std::string name =
           fmt::format("output/{:03}-{}.txt", commands.size(), FileName(info.process_id()));
       commands.push_back({{"process_id", info.process_id()},
@@ -227,6 +235,7 @@ class SandboxCapture {
   BundleWriter& bundle_;
   const Deadline deadline_;
   const std::string base_;
+  std::vector<std::string> seen_secrets_;
   int pid_ = 0;
 };
 
@@ -347,8 +356,12 @@ absl::StatusOr<IncidentBundle> EvidenceCapture::Run(const Incident& incident,
     RETURN_IF_ERROR(
         AddGatewayFile(file, {.max_entries = rooms_.config.incident.max_files}, *bundle));
   }
+  std::vector<std::string> seen_secrets;
   for (const IncidentSandbox& sandbox : incident.sandboxes) {
-    RETURN_IF_ERROR(SandboxCapture(rooms_, sandbox, *bundle, deadline).Run());
+    SandboxCapture one(rooms_, sandbox, *bundle, deadline);
+    RETURN_IF_ERROR(one.Run());
+    std::move(one.seen_secrets().begin(), one.seen_secrets().end(),
+              std::back_inserter(seen_secrets));
   }
   ASSIGN_OR_RETURN(BundleWriter::Finished finished, bundle->Finish());
   return IncidentBundle{.path = path,
@@ -358,7 +371,8 @@ absl::StatusOr<IncidentBundle> EvidenceCapture::Run(const Incident& incident,
                         .took = std::chrono::duration_cast<std::chrono::microseconds>(
                             std::chrono::steady_clock::now() - began),
                         .members = finished.members,
-                        .left_out = std::move(finished.left_out)};
+                        .left_out = std::move(finished.left_out),
+                        .seen_secrets = std::move(seen_secrets)};
 }
 
 }  // namespace creel

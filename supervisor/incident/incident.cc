@@ -70,7 +70,8 @@ std::string IncidentToJson(const Incident& incident) {
                        {"made_at", Micros(each.made_at)},
                        {"took", each.took.count()},
                        {"members", each.members},
-                       {"left_out", each.left_out}});
+                       {"left_out", each.left_out},
+                       {"seen_secrets", each.seen_secrets}});
   }
   const json all{{"id", incident.id},
                  {"scope", ScopeName(incident.scope)},
@@ -117,13 +118,15 @@ absl::StatusOr<Incident> IncidentFromJson(const std::string& text) {
                                     .frozen_before = each.value("frozen_before", false)});
     }
     for (const json& each : all.at("bundles")) {
-      incident.bundles.push_back({.path = each.at("path"),
-                                  .bytes = each.at("bytes"),
-                                  .sha256 = each.at("sha256"),
-                                  .made_at = At(each, "made_at"),
-                                  .took = microseconds(each.value("took", int64_t{0})),
-                                  .members = each.at("members"),
-                                  .left_out = each.at("left_out")});
+      incident.bundles.push_back(
+          {.path = each.at("path"),
+           .bytes = each.at("bytes"),
+           .sha256 = each.at("sha256"),
+           .made_at = At(each, "made_at"),
+           .took = microseconds(each.value("took", int64_t{0})),
+           .members = each.at("members"),
+           .left_out = each.at("left_out"),
+           .seen_secrets = each.value("seen_secrets", std::vector<std::string>())});
     }
     return incident;
   } catch (const json::exception& e) {

@@ -29,6 +29,8 @@ struct IncidentBundle {
   std::chrono::microseconds took{0};
   uint64_t members = 0;
   std::vector<std::string> left_out{};
+  // Known secrets whose value was found in what commands wrote: the secret's name and where.
+  std::vector<std::string> seen_secrets{};
 };
 
 enum class IncidentState { kOpen, kThawed, kTornDown };

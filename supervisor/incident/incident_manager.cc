@@ -160,16 +160,23 @@ void IncidentManager::Restore(const Incident& incident) const {
   if (!rooms_.restore) {
     return;
   }
+  // What another open incident is about, or somebody else froze, stays cut.
+  std::set<std::string> held;
+  bool all = false;
+  for (const Incident& other : List()) {
+    if (other.state == IncidentState::kOpen) {
+      all = all || other.scope == HoldRule::Scope::kAll;
+      for (const IncidentSandbox& each : other.sandboxes) {
+        held.insert(each.sandbox_id);
+      }
+    }
+  }
   for (const IncidentSandbox& each : incident.sandboxes) {
-    if (!each.frozen_before) {
+    if (!each.frozen_before && !held.contains(each.sandbox_id)) {
       rooms_.restore(each.sandbox_id);
     }
   }
-  const std::vector<Incident> all = List();
-  const bool still = std::any_of(all.begin(), all.end(), [](const Incident& other) {
-    return other.state == IncidentState::kOpen && other.scope == HoldRule::Scope::kAll;
-  });
-  if (!still) {
+  if (!all) {
     rooms_.restore("");
   }
 }
@@ -199,17 +206,46 @@ void IncidentManager::Tell(const char* what, const Incident& incident, const std
 }
 
 std::vector<std::string> IncidentManager::ReachedBy(const std::string& sender) const {
+  constexpr std::string_view kKey = ",\"sender\":\"";
   std::set<std::string> ids;
-  AuditReader reader(rooms_.evidence.audit.directory(), {.sender = sender});
+  // Few senders stand in many lines, each in few spellings.
+  std::map<std::string, bool, std::less<>> same;
+  AuditReader reader(rooms_.evidence.audit.directory(), {});
   while (true) {
     const absl::StatusOr<std::optional<std::string_view>> line = reader.Next();
     if (!line.ok() || !*line) {
       return {ids.begin(), ids.end()};
     }
+    const size_t at = (*line)->find(kKey);
+    if (at == std::string_view::npos) {
+      continue;
+    }
+    const std::string_view rest = (*line)->substr(at + kKey.size());
+    const std::string_view spelling = rest.substr(0, rest.find('"'));
+    auto known = same.find(spelling);
+    if (known == same.end()) {
+      known = same.emplace(spelling, SameSender(sender, spelling)).first;
+    }
+    if (!known->second) {
+      continue;
+    }
     if (std::optional<std::string> id = FieldOf(**line, "sandbox")) {
       ids.insert(*std::move(id));
     }
   }
+}
+
+bool IncidentManager::IsMeant(const Incident& incident, const SessionView& view,
+                              const std::set<std::string>& reached) {
+  switch (incident.scope) {
+    case HoldRule::Scope::kAll:
+      return true;
+    case HoldRule::Scope::kSession:
+      return incident.who == view.session;
+    case HoldRule::Scope::kSender:
+      return SameSender(incident.who, view.sender) || reached.contains(view.identity.id);
+  }
+  return true;
 }
 
 void IncidentManager::FreezeAll(Incident& incident, std::vector<std::string>& problems) {
@@ -227,12 +263,7 @@ void IncidentManager::FreezeAll(Incident& incident, std::vector<std::string>& pr
     }
     std::vector<SessionView> due;
     for (SessionView& view : sessions.List()) {
-      const bool meant =
-          incident.scope == HoldRule::Scope::kAll ||
-          (incident.scope == HoldRule::Scope::kSession && incident.who == view.session) ||
-          (incident.scope == HoldRule::Scope::kSender &&
-           (incident.who == view.sender || reached.contains(view.identity.id)));
-      if (meant && seen.insert(view.identity.id).second) {
+      if (IsMeant(incident, view, reached) && seen.insert(view.identity.id).second) {
         due.push_back(std::move(view));
       }
     }
@@ -319,8 +350,15 @@ absl::StatusOr<IncidentManager::Opened> IncidentManager::Open(const OpenRequest&
     incidents_[NumberOf(incident.id)] = incident;
     ApplyHoldsLocked();
   }
+  // And the ways out, before anything else takes time.
   if (incident.scope == HoldRule::Scope::kAll) {
     Cut("", incident);
+  } else if (rooms_.cut) {
+    for (const SessionView& view : rooms_.evidence.sessions.List()) {
+      if (IsMeant(incident, view, {})) {
+        Cut(view.identity.id, incident);
+      }
+    }
   }
   incident.gate_took = Since(began);
   rooms_.evidence.audit.Keep(IncidentEvent("opening", incident.id, incident.reason, {})
@@ -478,17 +516,47 @@ absl::StatusOr<IncidentBundle> IncidentManager::Capture(const std::string& id) {
   return bundle;
 }
 
+std::vector<IncidentSandbox> IncidentManager::LeaveToOthers(const Incident& incident) {
+  std::vector<IncidentSandbox> ours = incident.sandboxes;
+  for (const Incident& other : List()) {
+    if (other.state != IncidentState::kOpen || other.id == incident.id) {
+      continue;
+    }
+    std::set<std::string> theirs;
+    for (const IncidentSandbox& each : other.sandboxes) {
+      theirs.insert(each.sandbox_id);
+    }
+    const size_t before = ours.size();
+    std::erase_if(ours,
+                  [&](const IncidentSandbox& each) { return theirs.contains(each.sandbox_id); });
+    if (ours.size() == before) {
+      continue;
+    }
+    // It is not "frozen before" any more: whoever ends last lets it go on.
+    static_cast<void>(Change(other.id, [&](Incident& kept) {
+      for (IncidentSandbox& each : kept.sandboxes) {
+        for (const IncidentSandbox& left : incident.sandboxes) {
+          if (left.sandbox_id == each.sandbox_id && !left.frozen_before) {
+            each.frozen_before = false;
+          }
+        }
+      }
+    }));
+  }
+  return ours;
+}
+
 absl::StatusOr<Incident> IncidentManager::Thaw(const std::string& id) {
   MutexLock turn(turn_);
   ASSIGN_OR_RETURN(const Incident incident, Get(id));
   RETURN_IF_ERROR(CheckOpen(incident));
   Tell("thawing", incident, "");
-  for (const IncidentSandbox& each : incident.sandboxes) {
-    if (each.frozen_before || each.method == "killed" || each.method == "lost" ||
-        each.method.empty()) {
+  for (const IncidentSandbox& each : LeaveToOthers(incident)) {
+    if (each.frozen_before || each.method == "lost" || each.method.empty()) {
       continue;
     }
-    const absl::Status thawed = rooms_.evidence.sessions.Thaw(each.sandbox_id, After(kThawWithin));
+    const absl::Status thawed =
+        rooms_.evidence.sessions.ThawHeld(each.sandbox_id, After(kThawWithin));
     // One that was thawed or closed on its own is no hindrance.
     const auto view = rooms_.evidence.sessions.Get(each.sandbox_id);
     if (!thawed.ok() && view.ok() && view->state == SessionState::kFrozen) {

@@ -3,6 +3,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <thread>
 #include <utility>
@@ -80,6 +81,11 @@ class IncidentManager {
   void Restore(const Incident& incident) const;
   void ApplyHoldsLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   [[nodiscard]] std::string Folder(const std::string& id) const;
+  // Whether the incident is about a session; `reached` are the sandboxes that its sender reached.
+  static bool IsMeant(const Incident& incident, const SessionView& view,
+                      const std::set<std::string>& reached);
+  // Gives the sandboxes that another open incident is about too over to it; returns the rest.
+  std::vector<IncidentSandbox> LeaveToOthers(const Incident& incident);
   // Freezes what the incident is about and is not in its list yet; adds it to the list.
   void FreezeAll(Incident& incident, std::vector<std::string>& problems);
   // The sandboxes that a sender reached, by the record.

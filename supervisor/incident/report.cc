@@ -13,6 +13,7 @@
 #include "supervisor/audit/audit_query.h"
 #include "supervisor/audit/line.h"
 #include "supervisor/base/escape.h"
+#include "supervisor/incident/secret_desk.h"
 
 namespace creel {
 namespace {
@@ -34,10 +35,35 @@ struct Story {
   std::map<std::string, uint64_t> senders;   // and their calls
   std::map<std::string, uint64_t> tools;     // and how often they ran
   std::map<std::string, uint64_t> refusals;  // by rule
-  std::set<std::string> services;            // whose credential was used
   std::map<std::string, uint64_t> reached;   // targets outside, and how often
-  std::string lowest_rule;
+  std::map<std::string, uint64_t> hosts;     // rules of egress.hosts that let them through
+  // Known secrets: how often each was added to a request, and in what it was seen.
+  struct Secret {
+    uint64_t uses = 0;
+    std::set<std::string> seen{};
+    std::string state{};  // revoked or restored since; empty: neither
+  };
+  std::map<std::string, Secret> secrets;
 };
+
+// What the record has in a known secret's place.
+constexpr std::string_view kMasked = "[secret ";
+constexpr std::string_view kHostRule = "host ";
+
+void SeeSecrets(Story& story, std::string_view line, std::string_view event) {
+  for (size_t at = line.find(kMasked); at != std::string_view::npos;
+       at = line.find(kMasked, at + 1)) {
+    const size_t begin = at + kMasked.size();
+    const size_t end = line.find(']', begin);
+    if (end != std::string_view::npos && end > begin && end - begin <= 128) {
+      story.secrets[std::string(line.substr(begin, end - begin))].seen.insert(
+          event.starts_with("call.")     ? "in a tool call"
+          : event == "process.ended"     ? "in what a command wrote"
+          : event.starts_with("egress.") ? "in a connection"
+                                         : "in the record");
+    }
+  }
+}
 
 class Fields {
  public:
@@ -70,6 +96,9 @@ std::string Joined(const std::string& a, const char* between, const std::string&
 void Take(Story& story, const LineFrame& frame, std::string_view line) {
   const Fields fields(line);
   const std::string who = fields["sender"].empty() ? fields["session"] : fields["sender"];
+  if (!frame.event.starts_with("secret.")) {
+    SeeSecrets(story, line, frame.event);
+  }
   const std::string at(frame.at.substr(0, 23));
   if (frame.event == "call.allowed") {
     ++story.senders[fields["sender"]];
@@ -84,12 +113,16 @@ void Take(Story& story, const LineFrame& frame, std::string_view line) {
     Add(story, {at, fields["tool"] + " ended", who, fields["outcome"]});
   } else if (frame.event.starts_with("egress.")) {
     const std::string target = fields["target"] + fields["path"];
-    const bool allowed = fields["verdict"] == "allow" || fields["verdict"].empty();
-    if (fields["kind"] == "service" && allowed) {
-      story.services.insert(fields["rule"]);
+    const std::string rule = fields["rule"];
+    if (const std::string used = CredentialUsedBy(frame.event, fields["kind"], rule);
+        !used.empty()) {
+      ++story.secrets[used].uses;
     }
     if (frame.event == "egress.allowed") {
       ++story.reached[fields["target"]];
+      if (rule.starts_with(kHostRule)) {
+        ++story.hosts[rule.substr(kHostRule.size())];
+      }
     }
     Add(story, {at,
                 frame.event == "egress.denied"  ? "connection refused"
@@ -97,6 +130,15 @@ void Take(Story& story, const LineFrame& frame, std::string_view line) {
                                                 : "connected",
                 fields["session"], Joined(target, " – ", fields["reason"]),
                 frame.event == "egress.denied"});
+  } else if (frame.event == "process.ended") {
+    Add(story, {at, "command ended", who,
+                Joined(fields["outcome"], " – ",
+                       fmt::format("{} bytes, SHA-256 {}: {}", fields["bytes"],
+                                   fields["sha256"].substr(0, 16), fields["head"]))});
+  } else if (frame.event.starts_with("secret.")) {
+    const std::string state(frame.event.substr(7));
+    story.secrets[fields["name"]].state = state;
+    Add(story, {at, "credential " + state, "the operator", fields["name"]});
   } else {
     Add(story, {at, std::string(frame.event), who,
                 Joined(fields["scope"], " – ",
@@ -114,16 +156,35 @@ absl::StatusOr<Story> Read(const Incident& incident, const AuditLog& audit) {
   }
   const AuditQuery of_incident{.incident = incident.id};
   AuditReader reader(audit.directory(), {});
+  const std::string opened_at = RecordTime(incident.opened_at);
   Story story;
   while (true) {
     ASSIGN_OR_RETURN(const std::optional<std::string_view> line, reader.Next());
     if (!line) {
-      return story;
+      break;
     }
-    if ((!concerns.any_session.empty() && concerns.Fits(*line)) || of_incident.Fits(*line)) {
-      Take(story, *ParseFrame(*line), *line);
+    const std::optional<LineFrame> frame = ParseFrame(*line);
+    if (!frame) {
+      continue;  // damage, which verifying names
+    }
+    const bool after = frame->event.starts_with("secret.") && frame->at >= opened_at;
+    if ((!concerns.any_session.empty() && concerns.Fits(*line)) || of_incident.Fits(*line) ||
+        after) {
+      Take(story, *frame, *line);
     }
   }
+  for (const IncidentBundle& bundle : incident.bundles) {
+    for (const std::string& seen : bundle.seen_secrets) {
+      const size_t colon = seen.find(": ");
+      if (colon != std::string::npos) {
+        story.secrets[seen.substr(0, colon)].seen.insert(seen.substr(colon + 2));
+      }
+    }
+  }
+  // A credential that was only revoked is not one that these sessions had to do with.
+  std::erase_if(story.secrets,
+                [](const auto& each) { return each.second.uses == 0 && each.second.seen.empty(); });
+  return story;
 }
 
 std::string Millis(std::chrono::microseconds took) {
@@ -134,29 +195,53 @@ std::string TimeText(std::chrono::system_clock::time_point at) {
   return at == std::chrono::system_clock::time_point() ? "–" : RecordTime(at).substr(0, 19) + "Z";
 }
 
-// What the operator may want to change, from what was seen.
+// What the operator may want to change, from what was seen; each with what to type or to write.
 std::vector<std::string> Proposals(const Incident& incident, const Story& story) {
   std::vector<std::string> proposals;
+  for (const auto& [name, secret] : story.secrets) {
+    if (secret.state == "revoked") {
+      proposals.push_back(fmt::format(
+          "The secret '{}' is revoked. Make a new one where it comes from, put it in the "
+          "old one's place, then: creel secrets restore {}",
+          name, name));
+    } else {
+      proposals.push_back(fmt::format(
+          "The secret '{}' was {}. Stop its use now: creel secrets revoke {} (one that Creel does "
+          "not add itself is changed where it is used). Then make a new one where it comes from",
+          name, secret.uses > 0 ? "used" : "seen", name));
+    }
+  }
   for (const auto& [sender, calls] : story.senders) {
     if (!sender.empty()) {
       proposals.push_back(fmt::format(
-          "{} made {} calls. If this sender should not reach the model, take it out of the allowed "
-          "senders, and revoke its pairing: creel pairing deny --sender {}",
-          sender, calls, sender));
+          "{} made {} calls. To keep this sender out: creel pairing deny {}, and in the "
+          "configuration trust: {{blocked: [\"{}\"]}}",
+          sender, calls, sender, sender));
     }
   }
-  for (const std::string& service : story.services) {
-    proposals.push_back(
-        fmt::format("The credential of '{}' was used. Make a new one where it comes from, and "
-                    "revoke this one",
-                    service));
-  }
-  for (const auto& [target, count] : story.reached) {
+  if (const auto shell = story.tools.find("exec"); shell != story.tools.end()) {
+    std::set<std::string> sessions;
+    for (const IncidentSandbox& each : incident.sandboxes) {
+      sessions.insert(each.session);
+    }
     proposals.push_back(fmt::format(
-        "{} was reached {} times. Take it out of egress.hosts if that was not meant to be", target,
+        "Commands ran {} times. To be asked before each: rules: {{ask-after-incident-{}: {{tools: "
+        "[group:runtime], {}verdict: ask}}}}",
+        shell->second, incident.id,
+        sessions.size() == 1 ? fmt::format("sessions: [\"{}\"], ", *sessions.begin()) : ""));
+  }
+  for (const auto& [host, count] : story.hosts) {
+    proposals.push_back(fmt::format(
+        "'{}' of egress.hosts let {} connections through. Take it out, or narrow whom it is for, "
+        "if that was not meant to be",
+        host, count));
+  }
+  for (const auto& [rule, count] : story.refusals) {
+    proposals.push_back(fmt::format(
+        "{} refused {} calls: it did its work, and what asked for them is in the timeline", rule,
         count));
   }
-  if (incident.scope != HoldRule::Scope::kAll) {
+  if (incident.state == IncidentState::kOpen) {
     proposals.emplace_back(
         "Until you know more: creel read-only on, which leaves reading and answering only");
   }
@@ -341,7 +426,7 @@ absl::StatusOr<std::string> WriteReport(const Incident& incident, const AuditLog
   page.EndTable();
 
   page.Heading("What got out");
-  if (story.reached.empty() && story.services.empty()) {
+  if (story.reached.empty()) {
     page.Paragraph("Nothing: no connection of these sandboxes was let through.");
   } else {
     page.Table({"target", "connections"});
@@ -351,11 +436,23 @@ absl::StatusOr<std::string> WriteReport(const Incident& incident, const AuditLog
     page.EndTable();
   }
 
-  page.Heading("Credentials in use");
-  if (story.services.empty()) {
-    page.Paragraph("None was used by these sandboxes.");
+  page.Heading("Credentials");
+  if (story.secrets.empty()) {
+    page.Paragraph(
+        "None was added to a request of these sandboxes, and the value of none was seen in what "
+        "was recorded or captured.");
   } else {
-    page.List({story.services.begin(), story.services.end()});
+    page.Table({"secret", "added to requests", "value seen", "since then"});
+    for (const auto& [name, secret] : story.secrets) {
+      std::string seen;
+      for (const std::string& where : secret.seen) {
+        seen += (seen.empty() ? "" : "; ") + where;
+      }
+      page.TableRow({name, std::to_string(secret.uses), seen.empty() ? "no" : seen,
+                     secret.state.empty() ? "still in use" : secret.state},
+                    secret.state != "revoked");
+    }
+    page.EndTable();
   }
 
   page.Heading("What to change");

@@ -29,10 +29,7 @@ int MillisLeft(Deadline deadline) {
 
 }  // namespace
 
-std::string RunStopCommand(const std::vector<std::string>& argv, std::chrono::seconds timeout) {
-  if (argv.empty()) {
-    return "no command is configured (incident.stop_gateway)";
-  }
+CommandEnd RunOperatorCommand(const std::vector<std::string>& argv, std::chrono::seconds timeout) {
   std::vector<char*> arguments;
   for (const std::string& word : argv) {
     arguments.push_back(const_cast<char*>(word.c_str()));
@@ -42,7 +39,7 @@ std::string RunStopCommand(const std::vector<std::string>& argv, std::chrono::se
   char* const environment[] = {path, nullptr};
   int ends[2] = {-1, -1};
   if (::pipe2(ends, O_CLOEXEC) != 0) {
-    return "it could not be started: no pipe";
+    return {.ok = false, .told = "it could not be started: no pipe"};
   }
   UniqueFd reading(ends[0]);
   UniqueFd writing(ends[1]);
@@ -61,7 +58,9 @@ std::string RunStopCommand(const std::vector<std::string>& argv, std::chrono::se
     ::_exit(127);
   }
   if (child < 0) {
-    return fmt::format("it could not be started: {}", std::system_category().message(errno));
+    return {
+        .ok = false,
+        .told = fmt::format("it could not be started: {}", std::system_category().message(errno))};
   }
   writing.reset();
   const UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, child, 0)));
@@ -97,12 +96,20 @@ std::string RunStopCommand(const std::vector<std::string>& argv, std::chrono::se
   const std::string said =
       output.empty() ? "" : fmt::format("; it said: {}", Printable(output, 1024));
   if (!ended) {
-    return fmt::format("it did not end within {} s and was killed{}", timeout.count(), said);
+    return {
+        .ok = false,
+        .told = fmt::format("it did not end within {} s and was killed{}", timeout.count(), said)};
   }
   if (WIFSIGNALED(status)) {
-    return fmt::format("it ended by signal {}{}", WTERMSIG(status), said);
+    return {.ok = false, .told = fmt::format("it ended by signal {}{}", WTERMSIG(status), said)};
   }
-  return fmt::format("it ended with exit code {}{}", WEXITSTATUS(status), said);
+  return {.ok = WEXITSTATUS(status) == 0,
+          .told = fmt::format("it ended with exit code {}{}", WEXITSTATUS(status), said)};
+}
+
+std::string RunStopCommand(const std::vector<std::string>& argv, std::chrono::seconds timeout) {
+  return argv.empty() ? "no command is configured (incident.stop_gateway)"
+                      : RunOperatorCommand(argv, timeout).told;
 }
 
 }  // namespace creel

@@ -5,8 +5,17 @@
 #include <utility>
 
 #include "supervisor/base/escape.h"
+#include "supervisor/policy/sender.h"
 
 namespace creel {
+
+bool SameSender(std::string_view a, std::string_view b) {
+  if (a == b) {
+    return true;
+  }
+  const SenderId one = ParseSender(a);
+  return one.known() && one == ParseSender(b);
+}
 
 void HoldRules::Set(std::vector<HoldRule> rules) {
   MutexLock hold(mu_);
@@ -21,7 +30,7 @@ absl::Status HoldRules::Check(std::string_view sandbox_name, std::string_view se
   MutexLock hold(mu_);
   for (const HoldRule& rule : rules_) {
     const bool out = rule.scope == HoldRule::Scope::kAll ||
-                     (rule.scope == HoldRule::Scope::kSender && rule.who == sender) ||
+                     (rule.scope == HoldRule::Scope::kSender && SameSender(rule.who, sender)) ||
                      (rule.scope == HoldRule::Scope::kSession && rule.who == sandbox_name);
     if (out) {
       return absl::FailedPreconditionError(

@@ -20,6 +20,9 @@ struct HoldRule {
   std::string reason;
 };
 
+// Whether two texts name one sender, in whatever spelling.
+bool SameSender(std::string_view a, std::string_view b);
+
 // The gate of open incidents: what every request passes before anything else. Thread-safe, and
 // costs one load while there is no incident.
 class HoldRules {

@@ -32,6 +32,15 @@ std::string_view Trimmed(std::string_view text) {
   return text.substr(first, text.find_last_not_of(kAround) - first + 1);
 }
 
+std::vector<std::pair<std::string, std::string>> Named(const std::vector<std::string>& values,
+                                                       const std::string& file) {
+  std::vector<std::pair<std::string, std::string>> named;
+  for (const std::string& value : values) {
+    named.emplace_back(file.substr(file.rfind('/') + 1), value);
+  }
+  return named;
+}
+
 // The secrets of a file: of each line the value after `NAME=`, else all of it.
 void AddSecretsOf(std::string_view text, std::vector<std::string>& secrets) {
   while (!text.empty()) {
@@ -86,17 +95,26 @@ absl::StatusOr<std::unique_ptr<PolicyDesk>> PolicyDesk::Create(const Config& con
 
 absl::StatusOr<PolicyDesk::InForce> PolicyDesk::Make(const Config& config,
                                                      const std::vector<std::string>& more) const {
-  InForce made{.config = std::make_shared<const Config>(config), .policy = {}, .guard = {}};
+  InForce made{.config = std::make_shared<const Config>(config),
+               .policy = {},
+               .guard = {},
+               .named_secrets = {}};
   ASSIGN_OR_RETURN(made.policy, Policy::Compile(config));
-  std::vector<std::string> secrets = more;
-  secrets.insert(secrets.end(), config.provenance.secrets.begin(), config.provenance.secrets.end());
+  std::vector<std::string> secrets = config.provenance.secrets;
+  made.named_secrets = Named(secrets, config.gateway_import);
   for (const std::string& file : config.policy.secret_files) {
     absl::StatusOr<std::string> text = ReadWholeFile(file, kMaxSecretFile);
     if (!text.ok()) {
       return Annotate(text.status(), "replies.secret_files");
     }
-    AddSecretsOf(*text, secrets);
+    std::vector<std::string> found;
+    AddSecretsOf(*text, found);
+    for (std::pair<std::string, std::string>& each : Named(found, file)) {
+      made.named_secrets.push_back(std::move(each));
+    }
+    secrets.insert(secrets.end(), found.begin(), found.end());
   }
+  secrets.insert(secrets.end(), more.begin(), more.end());
   std::vector<std::string> folders = config.policy.host_paths;
   folders.push_back(config.paths.run_dir);
   folders.push_back(config.paths.state_dir);
@@ -127,6 +145,10 @@ void PolicyDesk::SetSecrets(std::vector<std::string> secrets) {
   if (now.ok()) {
     now_.guard = now->guard;
   }
+}
+
+std::vector<std::pair<std::string, std::string>> PolicyDesk::NamedSecrets() const {
+  return Now().named_secrets;
 }
 
 PolicyDesk::InForce PolicyDesk::Now() const {

@@ -104,6 +104,8 @@ class PolicyDesk {
   absl::Status Reload(const Config& fresh);
   // More values that must not leave in a reply, besides those of the configuration.
   void SetSecrets(std::vector<std::string> secrets);
+  // Those of the configuration, each with the name of the file that it stands in.
+  [[nodiscard]] std::vector<std::pair<std::string, std::string>> NamedSecrets() const;
 
   [[nodiscard]] AdmitAnswer Judge(const AdmitQuestion& question) const;
   [[nodiscard]] CallAnswer Judge(const CallQuestion& question) const;
@@ -170,6 +172,7 @@ class PolicyDesk {
     std::shared_ptr<const Config> config;
     std::shared_ptr<const Policy> policy;
     std::shared_ptr<const ReplyGuard> guard;
+    std::vector<std::pair<std::string, std::string>> named_secrets;
   };
   struct Listeners;
 

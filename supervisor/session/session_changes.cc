@@ -21,6 +21,9 @@ constexpr size_t kMaxReason = 1024;
 // A shim that stood still calls home as soon as it may run.
 constexpr std::chrono::seconds kLinkTimeout{5};
 
+// Why calls end when this process does; what runs in the sandbox goes on.
+constexpr char kLetGo[] = "the supervisor let go of the sandbox";
+
 // Waits until the shim can be called: one whose sandbox was adopted while it was frozen has yet to
 // find the new supervisor. One that does not come shows in the calls.
 void AwaitLink(Sandbox& sandbox, Deadline deadline) {
@@ -36,6 +39,8 @@ absl::Status ContainerIsGone() {
       "the container of this session is gone; only its record and its workspace are left. Close "
       "it with --force");
 }
+
+bool IsGone(const absl::Status& thawed) { return thawed == ContainerIsGone(); }
 
 }  // namespace
 
@@ -104,14 +109,40 @@ void SessionManagerImpl::WatchLoss(const EntryPtr& entry) {
       [audit = host_.audit, name = entry->name, sender = entry->sender, id = sandbox->identity().id,
        container = sandbox->identity().container_id](const absl::Status& why) {
         if (absl::IsUnavailable(why) && why.message() != "the sandbox was closed" &&
-            why.message() != "the supervisor let go of the sandbox") {
+            why.message() != kLetGo) {
           audit->Keep(SessionEvent(
               "lost", {.session = name, .sender = sender, .sandbox = id, .container = container},
               std::string(why.message())));
         }
       });
+  sandbox->processes().OnEnded([audit = host_.audit, name = entry->name, sender = entry->sender,
+                                id = sandbox->identity().id](const shim::v1::ProcessInfo& process,
+                                                             const OutputLog::Digest& output) {
+    const std::string outcome = ExitText(process.exit());
+    if (outcome == fmt::format("lost: {}", kLetGo)) {
+      return;  // it goes on
+    }
+    audit->Keep(ProcessEnded({.session = name, .sender = sender, .sandbox = id, .container = {}},
+                             process.process_id(), outcome,
+                             {.bytes = output.bytes,
+                              .missed = output.missed,
+                              .sha256 = output.sha256,
+                              .head = output.head}));
+  });
   MutexLock hold(mu_);
   entry->loss_watch = std::move(watch);
+}
+
+void SessionManagerImpl::CutEgress(const std::string& sandbox_id, const std::string& reason) const {
+  if (host_.cut_egress) {
+    host_.cut_egress(sandbox_id, reason);
+  }
+}
+
+void SessionManagerImpl::RestoreEgress(const std::string& sandbox_id) const {
+  if (host_.restore_egress) {
+    host_.restore_egress(sandbox_id);
+  }
 }
 
 absl::Status SessionManagerImpl::PutRecord(const EntryPtr& entry, const std::string& state) {
@@ -145,6 +176,7 @@ absl::Status SessionManagerImpl::Dispose(const EntryPtr& entry, Deadline deadlin
   if (!again) {
     Tell("closing", *entry, identity, reason);
   }
+  CutEgress(identity.id, "the session was closed");
   // If this cannot be written, a restart in between adopts the sandbox instead of removing it.
   if (const absl::Status put = PutRecord(entry, "closing"); !put.ok()) {
     spdlog::error("sandbox {}: {}", identity.id, put.message().data());
@@ -157,6 +189,7 @@ absl::Status SessionManagerImpl::Dispose(const EntryPtr& entry, Deadline deadlin
     gone = sandboxes_.Remove(host_, identity, deadline);
   }
   if (gone.ok()) {
+    RestoreEgress(identity.id);  // nobody is behind that id any more
     gone = store_.Remove(identity.id);
   }
   if (gone.ok() || !again) {
@@ -270,11 +303,24 @@ absl::StatusOr<std::string> SessionManagerImpl::FreezeBy(const std::string& sess
     entry->reason = reason;
   }
   Tell("freezing", *entry, sandbox->identity(), reason);
+  CutEgress(sandbox->identity().id, fmt::format("the session is frozen: {}", reason));
   const absl::Status put = PutRecord(entry, "frozen");
   absl::StatusOr<std::string> method =
       quickly ? sandbox->FreezeQuickly(reason, deadline) : sandbox->Freeze(reason, deadline);
   Tell(method.ok() ? "frozen" : "freeze_failed", *entry, sandbox->identity(),
        method.ok() ? *method : std::string(method.status().message()));
+  if (method.ok()) {
+    // It stands still all the same.
+    std::string warning =
+        put.ok() ? sandbox->freeze_warning()
+                 : fmt::format("a restart would not know it: {}", std::string(put.message()));
+    if (!warning.empty()) {
+      spdlog::error("session \"{}\": frozen, but {}", Printable(entry->name, 120),
+                    Printable(warning, 512));
+    }
+    MutexLock hold(mu_);
+    entry->warning = std::move(warning);
+  }
   EndChange(entry);
   if (method.ok()) {
     spdlog::warn("session \"{}\": frozen ({}): {}", Printable(entry->name, 120), *method,
@@ -284,13 +330,19 @@ absl::StatusOr<std::string> SessionManagerImpl::FreezeBy(const std::string& sess
     return Annotate(method.status(),
                     "the session's calls are refused, but it does not stand still");
   }
-  if (!put.ok()) {
-    return Annotate(put, "the session is frozen, but a restart would not know it");
-  }
   return method;
 }
 
 absl::Status SessionManagerImpl::Thaw(const std::string& session, Deadline deadline) {
+  return ThawBy(session, /*incident_ends=*/false, deadline);
+}
+
+absl::Status SessionManagerImpl::ThawHeld(const std::string& session, Deadline deadline) {
+  return ThawBy(session, /*incident_ends=*/true, deadline);
+}
+
+absl::Status SessionManagerImpl::ThawBy(const std::string& session, bool incident_ends,
+                                        Deadline deadline) {
   ASSIGN_OR_RETURN(const EntryPtr entry, BeginChange(session, deadline));
   std::shared_ptr<Sandbox> sandbox;
   std::string reason;
@@ -303,12 +355,16 @@ absl::Status SessionManagerImpl::Thaw(const std::string& session, Deadline deadl
     sandbox = entry->sandbox;
     reason = entry->reason;
   }
-  if (!frozen) {
-    EndChange(entry);
-    return absl::FailedPreconditionError(
-        fmt::format("session '{}' is not frozen", Printable(session, 120)));
+  absl::Status thawed = frozen ? absl::OkStatus()
+                               : absl::FailedPreconditionError(fmt::format(
+                                     "session '{}' is not frozen", Printable(session, 120)));
+  if (thawed.ok() && !incident_ends) {
+    thawed = holds_.Check(entry->name, entry->sender);
   }
-  absl::Status thawed;
+  if (!thawed.ok()) {
+    EndChange(entry);
+    return thawed;
+  }
   Tell("thawing", *entry, identity, reason);
   const SandboxState state = sandbox == nullptr ? SandboxState::kClosed : sandbox->state();
   if (sandbox == nullptr) {
@@ -318,19 +374,33 @@ absl::Status SessionManagerImpl::Thaw(const std::string& session, Deadline deadl
   } else if (state != SandboxState::kRunning) {
     thawed = ContainerIsGone();
   }
-  if (thawed.ok()) {
+  // What the container left is removed with the next opening, as of any that was lost.
+  const bool lost = incident_ends && IsGone(thawed);
+  if (lost) {
+    {
+      MutexLock hold(mu_);
+      entry->reason = fmt::format("{}; its container is gone", reason);
+    }
+    thawed = PutRecord(entry, "running");
+  } else if (thawed.ok()) {
     {
       MutexLock hold(mu_);
       entry->reason.clear();
+      entry->warning.clear();
       sandbox = entry->sandbox;
     }
+    // Before the tools notice that they go on.
+    RestoreEgress(identity.id);
     AwaitLink(*sandbox, deadline);
     WatchLoss(entry);  // the freeze used the former one up
     thawed = PutRecord(entry, "running");
   }
   {
     MutexLock hold(mu_);
-    if (thawed.ok()) {
+    if (thawed.ok() && lost) {
+      entry->state = SessionState::kLost;
+      entry->sandbox = nullptr;
+    } else if (thawed.ok()) {
       entry->state = SessionState::kRunning;
       entry->CalledAt(clock_.Now());
     } else {
@@ -338,10 +408,13 @@ absl::Status SessionManagerImpl::Thaw(const std::string& session, Deadline deadl
       entry->reason = reason;
     }
   }
-  Tell(thawed.ok() ? "thawed" : "thaw_failed", *entry, identity, std::string(thawed.message()));
+  Tell(!thawed.ok() ? "thaw_failed"
+       : lost       ? "lost"
+                    : "thawed",
+       *entry, identity, std::string(thawed.message()));
   EndChange(entry);
   if (thawed.ok()) {
-    spdlog::info("session \"{}\": thawed", Printable(entry->name, 120));
+    spdlog::info("session \"{}\": {}", Printable(entry->name, 120), lost ? "lost" : "thawed");
   }
   return thawed;
 }

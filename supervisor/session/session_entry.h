@@ -54,6 +54,7 @@ struct SessionEntry {
   std::string limits_problem;
   // Its limits are being changed.
   bool limiting = false;
+  std::string warning;  // see SessionView
   // Somebody opens, freezes, thaws or closes it; others who would wait.
   bool busy = true;
   std::shared_ptr<Sandbox> sandbox;

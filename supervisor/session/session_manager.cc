@@ -483,7 +483,8 @@ SessionView SessionManagerImpl::ViewLocked(const SessionEntry& entry) const {
                    .identity = entry.identity,
                    .processes = 0,
                    .trust_level = desk_ == nullptr ? "" : desk_->LevelOfName(entry.name),
-                   .limits_problem = entry.limits_problem};
+                   .limits_problem = entry.limits_problem,
+                   .warning = entry.warning};
   return view;
 }
 

@@ -42,6 +42,8 @@ struct SessionView {
   std::string trust_level{};  // the sandbox's, now
   // Why it is not held to its level's limits; empty: it is.
   std::string limits_problem{};
+  // What of its freeze would not outlast a restart; empty: nothing.
+  std::string warning{};
 };
 
 // A container with this install's label that the store does not know. It was paused where that was
@@ -97,7 +99,13 @@ class SessionManager {
                                                     const std::string& reason, Deadline deadline) {
     return Freeze(session, reason, deadline);
   }
+  // kFailedPrecondition: it is not frozen, its container is gone, or an open incident holds it.
   virtual absl::Status Thaw(const std::string& session, Deadline deadline) = 0;
+  // The same for an incident that ends. A session whose container is gone, as it could only be
+  // killed, is lost from then on, and the next call gets a new one.
+  virtual absl::Status ThawHeld(const std::string& session, Deadline deadline) {
+    return Thaw(session, deadline);
+  }
   // Whom open incidents keep out, from the return on: neither Acquire nor Open lets them through.
   virtual void SetHolds(std::vector<HoldRule> holds) { static_cast<void>(holds); }
   // Containers that Recover did not know.

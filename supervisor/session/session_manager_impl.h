@@ -42,6 +42,7 @@ class SessionManagerImpl final : public SessionManager {
   absl::StatusOr<std::string> FreezeQuickly(const std::string& session, const std::string& reason,
                                             Deadline deadline) override;
   absl::Status Thaw(const std::string& session, Deadline deadline) override;
+  absl::Status ThawHeld(const std::string& session, Deadline deadline) override;
   void SetHolds(std::vector<HoldRule> holds) override { holds_.Set(std::move(holds)); }
   [[nodiscard]] std::vector<UnknownContainer> Unknown() const override;
   void SetLimits(const SessionsConfig& limits) override;
@@ -90,6 +91,7 @@ class SessionManagerImpl final : public SessionManager {
   // Waits until nobody else changes the session, and keeps others away until EndChange.
   absl::StatusOr<EntryPtr> BeginChange(const std::string& session, Deadline deadline);
   void EndChange(const EntryPtr& entry);
+  absl::Status ThawBy(const std::string& session, bool incident_ends, Deadline deadline);
   absl::StatusOr<std::string> FreezeBy(const std::string& session, const std::string& reason,
                                        bool quickly, Deadline deadline);
   // Into the record. `Tell` is for what has happened or must not be held up, `TellFirst` for what
@@ -100,6 +102,8 @@ class SessionManagerImpl final : public SessionManager {
                                        const SandboxIdentity& identity) const;
   // Tells the record should the sandbox be lost.
   void WatchLoss(const EntryPtr& entry);
+  void CutEgress(const std::string& sandbox_id, const std::string& reason) const;
+  void RestoreEgress(const std::string& sandbox_id) const;
   absl::Status PutRecord(const EntryPtr& entry, const std::string& state);
   // Removes container and record; `entry` is busy and kClosing. What fails is kept in leftovers_
   // and tried again by the timer.
@@ -125,6 +129,7 @@ class SessionManagerImpl final : public SessionManager {
                     const std::set<std::string>& known, Deadline deadline);
   void RemoveLeftFolders(const std::set<std::string>& known, Deadline deadline);
   void ContainerEnded(const std::string& sandbox_id, const std::string& why);
+  void RemoveLeftovers();
   void WriteDownCalls();
   void RunTimers();
 

@@ -127,6 +127,9 @@ void SessionManagerImpl::AdoptRecord(const SessionRecord& record, Deadline deadl
   absl::StatusOr<std::shared_ptr<Sandbox>> adopted =
       identity.ok() ? absl::UnknownError("not tried yet") : identity.status();
   if (identity.ok()) {
+    if (frozen) {
+      CutEgress(identity->id, fmt::format("the session is frozen: {}", record.reason));
+    }
     adopted = sandboxes_.Adopt(host_, *identity, deadline);
   }
   if (adopted.ok() && frozen && (*adopted)->state() != SandboxState::kFrozen) {
@@ -297,6 +300,8 @@ void SessionManagerImpl::ContainerEnded(const std::string& sandbox_id, const std
 
 void SessionManagerImpl::Reconcile() {
   std::vector<std::string> ids;
+  // The engine is back: what it could not remove while it was away goes now.
+  RemoveLeftovers();
   {
     MutexLock hold(mu_);
     for (const auto& [id, entry] : by_id_) {
@@ -331,7 +336,6 @@ void SessionManagerImpl::Reconcile() {
 void SessionManagerImpl::Expire() {
   const auto now = clock_.Now();
   std::vector<EntryPtr> due;
-  std::vector<EntryPtr> left;
   std::vector<EntryPtr> unheld;
   WriteDownCalls();
   {
@@ -354,9 +358,6 @@ void SessionManagerImpl::Expire() {
         due.push_back(entry);
       }
     }
-    for (const auto& [id, entry] : leftovers_) {
-      left.push_back(entry);
-    }
   }
   for (const EntryPtr& entry : due) {
     spdlog::info("session \"{}\": closing, as it is {}", Printable(entry->name, 120),
@@ -367,6 +368,17 @@ void SessionManagerImpl::Expire() {
   }
   for (const EntryPtr& entry : unheld) {
     FollowLimitsSoon(entry);
+  }
+  RemoveLeftovers();
+}
+
+void SessionManagerImpl::RemoveLeftovers() {
+  std::vector<EntryPtr> left;
+  {
+    MutexLock hold(mu_);
+    for (const auto& [id, entry] : leftovers_) {
+      left.push_back(entry);
+    }
   }
   for (const EntryPtr& entry : left) {
     static_cast<void>(

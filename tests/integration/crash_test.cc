@@ -82,6 +82,12 @@ std::string Orphans(Supervisor& supervisor) {
     });
     orphans += used ? "" : "mount " + line + "\n";
   }
+  for (const std::string& path : ListeningSockets(supervisor.run_dir() + "/sandboxes")) {
+    const bool used = std::any_of(ids.begin(), ids.end(), [&](const std::string& id) {
+      return path.find(id) != std::string::npos;
+    });
+    orphans += used ? "" : "socket " + path + "\n";
+  }
   return orphans + LoopDevices(supervisor, ids);
 }
 

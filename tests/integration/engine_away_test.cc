@@ -5,13 +5,12 @@
 #include <unistd.h>
 
 #include <chrono>
-#include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <future>
 #include <string>
 #include <thread>
 
+#include "tests/integration/support/private_engine.h"
 #include "tests/integration/support/supervisor.h"
 
 namespace creel::testing {
@@ -21,46 +20,14 @@ using Steady = std::chrono::steady_clock;
 
 constexpr char kSession[] = "agent:main:whatsapp:group:120363";
 
-// A second engine with everything it keeps in a folder of its own.
-class PrivateEngine {
- public:
-  PrivateEngine() {
-    std::string pattern = "/run/creel-engine-XXXXXX";
-    REQUIRE(mkdtemp(pattern.data()) != nullptr);
-    dir_ = pattern;
-    Start();
-  }
-  ~PrivateEngine() { RunProgram({kScript, "stop-private", dir_}, "", std::chrono::seconds(60)); }
-  PrivateEngine(const PrivateEngine&) = delete;
-  PrivateEngine& operator=(const PrivateEngine&) = delete;
-
-  void Start() {
-    const Finished started = RunProgram({kScript, "start-private", dir_, "creel-sandbox:latest"},
-                                        "", std::chrono::seconds(170));
-    CAPTURE(started.err);
-    REQUIRE(started.exit_code == 0);
-  }
-  [[nodiscard]] std::string host() const { return "unix://" + dir_ + "/docker.sock"; }
-  [[nodiscard]] pid_t pid() const {
-    pid_t pid = 0;
-    std::ifstream(pid_file()) >> pid;
-    return pid;
-  }
-  // Removed by the engine when it has stopped.
-  [[nodiscard]] std::string pid_file() const { return dir_ + "/dockerd.pid"; }
-
- private:
-  static constexpr char kScript[] = CREEL_TEST_SOURCES "/docker/setup/engine.sh";
-  std::string dir_;
-};
-
 TEST_SUITE("Engine") {
   TEST_CASE("stopped, every waiting call ends within a second with the cause; back, it serves") {
     PrivateEngine engine;
     Supervisor supervisor({.engine_host = engine.host()});
     REQUIRE(supervisor.Exec(kSession, {"true"}).code() == 0);
-    auto command = std::async(std::launch::async,
-                              [&] { return supervisor.Exec(kSession, {"sleep", "1000"}); });
+    auto command = std::async(std::launch::async, [&] {
+      return supervisor.Exec(kSession, {"sleep", "1000"});
+    });
     REQUIRE(Eventually([&] { return supervisor.Get(kSession).processes() == 1; }));
     const auto begin = Steady::now();
     kill(engine.pid(), SIGTERM);
@@ -84,7 +51,9 @@ TEST_SUITE("Engine") {
 
     engine.Start();
     CHECK(Eventually(
-        [&] { return supervisor.Exec(kSession, {"echo", "again"}).out == "again\n"; },
+        [&] {
+          return supervisor.Exec(kSession, {"echo", "again"}).out == "again\n";
+        },
         std::chrono::seconds(30)));
   }
 
@@ -92,10 +61,10 @@ TEST_SUITE("Engine") {
     PrivateEngine engine;
     Supervisor supervisor({.engine_host = engine.host()});
     REQUIRE(supervisor.Exec(kSession, {"true"}).code() == 0);
-    const pid_t init = std::stoi(
-        RunProgram({"docker", "-H", engine.host(), "inspect", "-f", "{{.State.Pid}}",
-                    supervisor.Get(kSession).container_id()})
-            .out);
+    const pid_t init =
+        std::stoi(RunProgram({"docker", "-H", engine.host(), "inspect", "-f", "{{.State.Pid}}",
+                              supervisor.Get(kSession).container_id()})
+                      .out);
     REQUIRE(init > 1);
     kill(engine.pid(), SIGKILL);
     CHECK(supervisor.Exec(kSession, {"echo", "still"}).out == "still\n");

@@ -5,6 +5,7 @@
 #include <grpcpp/security/credentials.h>
 #include <signal.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -28,6 +29,9 @@ std::string Env(const char* name, const std::string& otherwise) {
   const char* value = std::getenv(name);
   return value != nullptr && *value != '\0' ? value : otherwise;
 }
+
+// Of nobody on this machine.
+constexpr unsigned kDockerUser = 64321;
 
 std::string ReadAll(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
@@ -67,6 +71,21 @@ std::shared_ptr<grpc::Channel> Channel(const std::string& socket) {
 }
 
 }  // namespace
+
+std::vector<std::string> ListeningSockets(const std::string& folder) {
+  constexpr char kListens[] = "00010000";
+  std::vector<std::string> paths;
+  std::ifstream table("/proc/net/unix");
+  for (std::string line; std::getline(table, line);) {
+    std::istringstream words(line);
+    std::string number, references, protocol, flags, type, state, inode, path;
+    words >> number >> references >> protocol >> flags >> type >> state >> inode >> path;
+    if (flags == kListens && path.starts_with(folder + "/")) {
+      paths.push_back(path);
+    }
+  }
+  return paths;
+}
 
 bool Eventually(const std::function<bool()>& condition, std::chrono::milliseconds patience) {
   const auto deadline = std::chrono::steady_clock::now() + patience;
@@ -111,6 +130,12 @@ Supervisor::Supervisor(SupervisorOptions options) : options_(std::move(options))
   if (options_.extra_config.find("sessions:") == std::string::npos) {
     config << "sessions:\n  opens_per_minute: 6000\n  max_per_sender: 1000\n";
   }
+  if (options_.as_docker_user) {
+    config << "concessions: [no-sized-workspace, no-idmap, no-blkio, gateway-is-operator]\n";
+    if (::chown(dir_.c_str(), kDockerUser, kDockerUser) != 0) {
+      throw std::runtime_error("the folder cannot be given away");
+    }
+  }
   if (runtime == "runsc") {
     config << "concessions: [no-seccomp, no-memory-limit, no-pids-limit]\n";
   }
@@ -129,10 +154,16 @@ void Supervisor::Begin(const std::string& shim) {
     text.insert(text.find("paths:\n") + 7, "  shim: " + shim + "\n");
     std::ofstream(dir_ + "/creel.yaml") << text;
   }
-  process_ =
-      std::make_unique<Background>(std::vector<std::string>{Env("CREEL_CREELD", CREEL_TEST_CREELD),
-                                                            "--config", dir_ + "/creel.yaml"},
-                                   dir_ + "/creeld.log");
+  std::vector<std::string> argv;
+  if (options_.as_docker_user) {
+    struct stat socket {};
+    ::stat("/var/run/docker.sock", &socket);
+    argv = {"setpriv", fmt::format("--reuid={}", kDockerUser),
+            fmt::format("--regid={}", kDockerUser), fmt::format("--groups={}", socket.st_gid)};
+  }
+  argv.insert(argv.end(),
+              {Env("CREEL_CREELD", CREEL_TEST_CREELD), "--config", dir_ + "/creel.yaml"});
+  process_ = std::make_unique<Background>(argv, dir_ + "/creeld.log");
   // A channel that failed once waits for seconds before it tries again.
   Eventually([this] { return !process_->running() || Listens(run_dir() + "/operator.sock"); },
              std::chrono::seconds(30));

@@ -24,7 +24,10 @@ struct SupervisorOptions {
   std::string sandbox_config{};  // YAML lines of the `sandbox` section, indented by two
   std::string image{};           // empty: $CREEL_TEST_IMAGE, else creel-sandbox:latest
   std::string shim{};            // empty: the one just built
-  std::string keep_dir{};        // run and state folders of an earlier supervisor to go on with
+  // Runs creeld as a user who has no right but to speak to the engine, as a member of the docker
+  // group; with the concessions that this takes.
+  bool as_docker_user = false;
+  std::string keep_dir{};  // run and state folders of an earlier supervisor to go on with
 };
 
 // What a command in a sandbox left behind.
@@ -104,6 +107,9 @@ class Supervisor {
 std::vector<std::string> ContainersOf(const Supervisor& supervisor);
 // Lines of /proc/self/mounts that mention `text`.
 std::vector<std::string> MountsWith(const std::string& text);
+
+// Paths below `folder` at which a socket listens, by /proc/net/unix.
+std::vector<std::string> ListeningSockets(const std::string& folder);
 
 // Waits until `condition` holds; false if it never did.
 bool Eventually(const std::function<bool()>& condition,

@@ -180,6 +180,34 @@ TEST_SUITE("SessionChanges") {
     REQUIRE(records.ok());
     CHECK(records->at(0).last_call_at == world.clock.Now());
   }
+
+  TEST_CASE("what an incident holds is not thawed by hand") {
+    SessionWorld world;
+    world.MustOpen("s", "whatsapp:+15555550101");
+    REQUIRE(world.manager->Freeze("s", "x", SessionWorld::Soon()).ok());
+    for (const HoldRule& rule :
+         {HoldRule{HoldRule::Scope::kSession, "s", "7", "odd"},
+          HoldRule{HoldRule::Scope::kAll, "", "7", "odd"},
+          HoldRule{HoldRule::Scope::kSender, "whatsapp:15555550101@s.whatsapp.net", "7", "odd"}}) {
+      world.manager->SetHolds({rule});
+      CHECK(Says(world.manager->Thaw("s", SessionWorld::Soon()), "creel incident thaw 7"));
+      CHECK(world.manager->Get("s")->state == SessionState::kFrozen);
+    }
+    CHECK(world.manager->ThawHeld("s", SessionWorld::Soon()).ok());
+    CHECK(world.manager->Get("s")->state == SessionState::kRunning);
+  }
+
+  TEST_CASE("one that could only be killed does not stay frozen when the incident ends") {
+    SessionWorld world;
+    const std::string id = world.MustOpen("s").identity.id;
+    REQUIRE(world.manager->Freeze("s", "x", SessionWorld::Soon()).ok());
+    world.sandboxes.living(id)->ContainerGone("killed");
+    // By hand it is said what would be lost.
+    CHECK(Says(world.manager->Thaw("s", SessionWorld::Soon()), "--force"));
+    CHECK(world.manager->ThawHeld("s", SessionWorld::Soon()).ok());
+    CHECK(world.manager->Get("s")->state == SessionState::kLost);
+    CHECK(world.MustOpen("s").identity.id != id);
+  }
 }
 
 }  // namespace
