@@ -10,6 +10,7 @@ import { createReplyGate } from "./lib/reply_gate.js";
 import { readSettings } from "./lib/settings.js";
 import { shared } from "./lib/shared.js";
 import { createToolGate } from "./lib/tool_gate.js";
+import { createListener } from "./lib/writers.js";
 
 // Of all plugins ours hears a tool call first, and has the last word on what leaves.
 const FIRST = 1_000_000;
@@ -39,11 +40,12 @@ function register(api) {
   api.on("before_tool_call", createToolGate({ client, ready, state, sandboxed, log }), {
     priority: FIRST,
   });
+  api.on("message_received", createListener({ writers: state.writers }), { priority: FIRST });
   const replies = createReplyGate({ client, ready, state, log });
   api.on("reply_payload_sending", replies.payload, { priority: LAST });
   api.on("message_sending", replies.message, { priority: LAST });
   if (settings.admission === "creel") {
-    api.on("before_dispatch", createAdmission({ client, ready, log }), { priority: FIRST });
+    api.on("before_dispatch", createAdmission({ client, ready, writers: state.writers, log }), { priority: FIRST });
   }
 
   // Runs of agents load the plugin for its hooks alone.

@@ -4,7 +4,7 @@ import { bareId } from "./senders.js";
 
 const MAX_TEXT = 4096;
 
-export function createAdmission({ client, ready, log }) {
+export function createAdmission({ client, ready, writers, log }) {
   return async (event, context) => {
     const channel = (event.channel ?? context.channelId ?? "").toLowerCase();
     const senderId = bareId(channel, event.senderId ?? context.senderId);
@@ -15,7 +15,7 @@ export function createAdmission({ client, ready, log }) {
       const answer = await client.unary(
         "Admit",
         {
-          sender: { channel, id: senderId, account: context.accountId ?? "" },
+          sender: { channel, id: senderId, account: context.accountId ?? "", name: writers.nameIn(session, channel, senderId) },
           chat_id: bareId(channel, context.conversationId),
           is_group: event.isGroup === true,
           text: text.slice(0, MAX_TEXT),

@@ -1,6 +1,8 @@
 // The gateway loads the plugin more than once in a process: for its start, for each kind of run. All
 // of these share one connection and one memory of who asked last.
 
+import { Writers } from "./writers.js";
+
 const KEY = Symbol.for("creel.openclaw.shared");
 const MAX_SESSIONS = 10_000;
 const MAX_SENDERS = 10_000;
@@ -16,6 +18,7 @@ class Shared {
   #calls = new Map();
   #levels = new Map();
   #approvals = new Map();
+  writers = new Writers();
 
   client(settings, make) {
     const key = `${settings.socket}\0${settings.protos}`;

@@ -33,11 +33,13 @@ export function createToolGate({ client, ready, state, sandboxed, log }) {
 
   // Without the supervisor only the owner's own session goes on, and only for the owner: under
   // `dmScope: main` others land in it too.
-  const whileAway = (context, sender, error) => {
+  const whileAway = (context, sender, others, error) => {
+    const known = (each) => state.levelOf(nameOf(each)) === "owner";
     const owner =
-      context.requester === undefined ||
-      context.requester.senderIsOwner === true ||
-      (sender !== undefined && state.levelOf(nameOf(sender)) === "owner");
+      (context.requester === undefined ||
+        context.requester.senderIsOwner === true ||
+        (sender !== undefined && known(sender))) &&
+      others.every(known);
     if (isMainSession(context.sessionKey) && owner && isCode(error, "UNAVAILABLE")) return undefined;
     log.warn(`creel: a tool call in '${context.sessionKey}' was refused: ${error.message}`);
     return block(
@@ -45,40 +47,25 @@ export function createToolGate({ client, ready, state, sandboxed, log }) {
     );
   };
 
-  return async (event, context) => {
+  // What the supervisor says to this call by this sender: a block, or nothing.
+  const judge = async (event, context, { sender, parameters, place }) => {
     const session = context.sessionKey;
-    if (!session) {
-      return block("This run has no session key, so Creel cannot tell what it may do.");
-    }
-    const sender = senderOfRequester(context.requester);
-    state.setCall(session, nameOf(sender), event.toolCallId ?? context.toolCallId ?? "");
-    const parameters = parametersOf(event);
-    if (parameters === undefined || Buffer.byteLength(parameters) > MAX_PARAMETERS) {
-      return block(`The parameters of '${event.toolName}' are larger than Creel judges.`);
-    }
     const call = createHash("sha256")
       .update([session, nameOf(sender) ?? "", event.toolName, parameters].join("\0"))
       .digest("hex");
-    const place = placeOf(event, context);
-    let answer;
-    try {
-      await ready();
-      answer = await client.unary(
-        "Authorize",
-        {
-          session,
-          sender,
-          tool: event.toolName,
-          parameters,
-          tool_call_id: event.toolCallId ?? context.toolCallId ?? "",
-          place,
-          approval_id: state.approvalOf(call) ?? "",
-        },
-        { signal: context.abortSignal, timeoutMs: 10_000 },
-      );
-    } catch (error) {
-      return whileAway(context, sender, error);
-    }
+    const answer = await client.unary(
+      "Authorize",
+      {
+        session,
+        sender,
+        tool: event.toolName,
+        parameters,
+        tool_call_id: event.toolCallId ?? context.toolCallId ?? "",
+        place,
+        approval_id: state.approvalOf(call) ?? "",
+      },
+      { signal: context.abortSignal, timeoutMs: 10_000 },
+    );
     if (sender !== undefined && answer.level) state.setLevel(nameOf(sender), answer.level);
     switch (answer.verdict) {
       case "VERDICT_ALLOW":
@@ -99,5 +86,40 @@ export function createToolGate({ client, ready, state, sandboxed, log }) {
       );
     }
     return undefined;
+  };
+
+  return async (event, context) => {
+    const session = context.sessionKey;
+    if (!session) {
+      return block("This run has no session key, so Creel cannot tell what it may do.");
+    }
+    const sender = senderOfRequester(context.requester);
+    state.setCall(session, nameOf(sender), event.toolCallId ?? context.toolCallId ?? "");
+    const parameters = parametersOf(event);
+    if (parameters === undefined || Buffer.byteLength(parameters) > MAX_PARAMETERS) {
+      return block(`The parameters of '${event.toolName}' are larger than Creel judges.`);
+    }
+    const place = placeOf(event, context);
+    // A sandbox keeps the lowest level that ever reached it. The main session has none, so there
+    // everybody counts whose words the model may be following.
+    const others = isMainSession(session)
+      ? state.writers.of(session).filter((each) => nameOf(each) !== nameOf(sender))
+      : [];
+    try {
+      await ready();
+      const refused = await judge(event, context, { sender, parameters, place });
+      if (refused !== undefined) return refused;
+      for (const other of others) {
+        const lower = await judge(event, context, { sender: other, parameters, place });
+        if (lower !== undefined) {
+          return block(
+            `${lower.blockReason} (${nameOf(other)} wrote in this session within the last half hour.)`,
+          );
+        }
+      }
+      return undefined;
+    } catch (error) {
+      return whileAway(context, sender, others, error);
+    }
   };
 }

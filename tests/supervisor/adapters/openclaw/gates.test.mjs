@@ -10,6 +10,7 @@ const { createReplyGate } = await load("reply_gate.js");
 const { createAdmission } = await load("admission.js");
 const { createHandshake } = await load("handshake.js");
 const { shared } = await load("shared.js");
+const { Writers, createListener } = await load("writers.js");
 
 const AWAY = new CreelError("creel: nobody listens", 14);
 const ready = async () => {};
@@ -114,6 +115,68 @@ describe("tool gate", () => {
   });
 });
 
+describe("those who wrote lately", () => {
+  const wrote = (session, senderId) =>
+    createListener({ writers: shared().writers })(
+      { sessionKey: session, senderId, metadata: { senderName: `User ${senderId}` } },
+      { channelId: "telegram" },
+    );
+  const byLevel = ({ sender }) =>
+    sender?.id === "666" ? { verdict: "VERDICT_DENY", reason: "not for strangers", level: "stranger" } : { ...allow, level: "owner" };
+  const event = { toolName: "exec", params: {} };
+
+  test("in a main session everybody counts who wrote there, whoever is said to have asked", async () => {
+    const session = "agent:shared:main";
+    const { client, gate } = toolGate(byLevel, { sandboxed: () => false });
+    wrote(session, "1");
+    assert.equal(await gate(event, { sessionKey: session, requester: owner }), undefined);
+    wrote(session, "telegram:666");
+    for (const requester of [owner, undefined]) {
+      const verdict = await gate(event, { sessionKey: session, requester });
+      assert.match(verdict.blockReason, /^not for strangers \(telegram:666 wrote/);
+    }
+    assert.equal(client.asked.at(-1).request.place, "PLACE_HOST");
+  });
+
+  test("in a session with a sandbox the sandbox's own level counts, and the asker alone is named", async () => {
+    const { client, gate } = toolGate(byLevel);
+    wrote(GROUP, "666");
+    assert.equal(await gate(event, { sessionKey: GROUP, requester: owner }), undefined);
+    assert.equal(client.asked.length, 1);
+  });
+
+  test("without the supervisor nobody goes on where another wrote", async () => {
+    const session = "agent:away:main";
+    const { gate } = toolGate(AWAY, { sandboxed: () => false });
+    assert.equal(await gate(event, { sessionKey: session, requester: owner }), undefined);
+    wrote(session, "667");
+    assert.equal((await gate(event, { sessionKey: session, requester: owner })).block, true);
+  });
+
+  test("after half an hour it is forgotten, and neither sessions nor senders grow without bound", () => {
+    let now = 0;
+    const writers = new Writers(() => now);
+    writers.note("s", { channel: "telegram", id: "5", name: "Five" });
+    assert.equal(writers.nameIn("s", "telegram", "5"), "Five");
+    now = 29 * 60_000;
+    assert.equal(writers.of("s").length, 1);
+    now = 31 * 60_000;
+    assert.equal(writers.of("s").length, 0);
+    for (let id = 0; id < 500; ++id) writers.note("s", { channel: "telegram", id: String(id) });
+    assert.ok(writers.of("s").length <= 100);
+    assert.equal(writers.of("s").at(-1).id, "499");
+  });
+
+  test("a message without session, channel or sender is nobody's", () => {
+    const writers = new Writers();
+    const listen = createListener({ writers });
+    listen({ senderId: "5" }, { channelId: "telegram" });
+    listen({ sessionKey: "s" }, { channelId: "telegram" });
+    listen({ sessionKey: "s", senderId: "5" }, {});
+    assert.deepEqual(writers.of("s"), []);
+  });
+});
+
 describe("reply gate", () => {
   const replies = (answer) => {
     const client = new FakeClient({ CheckReply: answer });
@@ -182,7 +245,7 @@ describe("reply gate", () => {
 describe("admission", () => {
   const ask = async (answer) => {
     const client = new FakeClient({ Admit: answer });
-    const verdict = await createAdmission({ client, ready, log: quiet })(
+    const verdict = await createAdmission({ client, ready, writers: new Writers(), log: quiet })(
       { content: "/status now", channel: "telegram", senderId: "666", sessionKey: "agent:main:telegram:direct:666", isGroup: false },
       { channelId: "telegram", conversationId: "telegram:666" },
     );
@@ -192,7 +255,7 @@ describe("admission", () => {
   test("only an admitted message goes on", async () => {
     const { verdict, request } = await ask({ verdict: "ADMIT_VERDICT_ADMIT" });
     assert.equal(verdict, undefined);
-    assert.deepEqual(request.sender, { channel: "telegram", id: "666", account: "" });
+    assert.deepEqual(request.sender, { channel: "telegram", id: "666", account: "", name: "" });
     assert.equal(request.is_command, true);
     for (const answer of [{ verdict: "ADMIT_VERDICT_DENY" }, { verdict: "ADMIT_VERDICT_IGNORE" }, { verdict: "ADMIT_VERDICT_UNSPECIFIED" }, AWAY]) {
       assert.deepEqual((await ask(answer)).verdict, { handled: true });
