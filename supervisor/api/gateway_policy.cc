@@ -18,7 +18,7 @@ namespace {
 namespace g = gateway::v1;
 
 // Of this API. A gateway that knows a newer one finds the calls it misses unimplemented.
-constexpr uint32_t kApiMinor = 1;
+constexpr uint32_t kApiMinor = 2;
 constexpr std::chrono::seconds kDecideWithin{10};
 
 grpc::ServerUnaryReactor* Unserved(grpc::CallbackServerContext& context) {

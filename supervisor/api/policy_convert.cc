@@ -19,6 +19,7 @@ constexpr size_t kMaxMentionText = 4096;
 constexpr size_t kMaxParameters = 256u << 10;
 constexpr size_t kMaxReply = 1u << 20;
 constexpr int kMaxRecipients = 10'000;
+constexpr int kMaxHeard = 100;
 
 absl::Status CheckLength(std::string_view field, const std::string& value, size_t most) {
   return value.size() <= most
@@ -87,6 +88,17 @@ absl::StatusOr<CallQuestion> FromMessage(const gateway::v1::AuthorizeRequest& re
   RETURN_IF_ERROR(CheckLength("parameters", request.parameters(), kMaxParameters));
   RETURN_IF_ERROR(CheckLength("tool_call_id", request.tool_call_id(), kMaxToolCallId));
   RETURN_IF_ERROR(CheckLength("approval_id", request.approval_id(), kMaxTool));
+  if (request.also_heard_size() > kMaxHeard) {
+    return absl::InvalidArgumentError(
+        fmt::format("`also_heard` holds more than {} senders", kMaxHeard));
+  }
+  for (const gateway::v1::Sender& heard : request.also_heard()) {
+    ASSIGN_OR_RETURN(SenderId sender, FromMessage(heard));
+    if (!sender.known()) {
+      return absl::InvalidArgumentError("a sender of `also_heard` has no id");
+    }
+    question.also_heard.push_back(std::move(sender));
+  }
   question.session = request.session();
   question.tool = request.tool();
   question.claimed_group = request.group();

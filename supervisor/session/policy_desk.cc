@@ -211,10 +211,19 @@ AdmitAnswer PolicyDesk::Judge(const AdmitQuestion& question) const {
 
 CallAnswer PolicyDesk::Judge(const CallQuestion& question) const {
   const InForce now = Now();
-  const Standing standing = StandingOf(*now.policy, question.sender);
+  Standing standing = StandingOf(*now.policy, question.sender);
   std::string reason;
   const ReadOnlyFacts read_only = ReadOnlyFor(*now.policy, question.session, reason);
-  const Level kept = KeptFor(now, question.session);
+  Level kept = KeptFor(now, question.session);
+  std::string lowest_heard;
+  for (const SenderId& heard : question.also_heard) {
+    const Level level = StandingOf(*now.policy, heard).level;
+    kept = std::min(kept >= 0 ? kept : now.policy->Unnamed(question.session), level);
+    if (question.sender.known() && level < standing.level) {
+      standing.level = level;
+      lowest_heard = heard.text();
+    }
+  }
   CallAnswer answer;
   answer.decision = now.policy->DecideTool({.session = question.session,
                                             .sender = question.sender,
@@ -228,6 +237,10 @@ CallAnswer PolicyDesk::Judge(const CallQuestion& question) const {
   if (!question.sender.known()) {
     answer.level_reason = kept >= 0 ? "nobody is named; the session has this level"
                                     : "nobody is named, and nobody was before";
+  } else if (!lowest_heard.empty()) {
+    answer.level_reason =
+        fmt::format("{} wrote in this session lately", Printable(lowest_heard, 80));
+    answer.decision.reason += fmt::format(" ({})", answer.level_reason);
   } else if (answer.decision.level < standing.level) {
     answer.level_reason =
         fmt::format("the sender {}, but somebody of level {} has reached this sandbox before",
@@ -286,6 +299,9 @@ absl::StatusOr<CallAnswer> PolicyDesk::BeginCall(const CallQuestion& question) {
   const Level level = question.sender.known() ? StandingOf(*now.policy, question.sender).level
                                               : answer.decision.level;
   RETURN_IF_ERROR(Reach(now, question.session, question.sender, level));
+  for (const SenderId& heard : question.also_heard) {
+    RETURN_IF_ERROR(Reach(now, question.session, heard, StandingOf(*now.policy, heard).level));
+  }
   return answer;
 }
 

@@ -50,6 +50,8 @@ struct CallQuestion {
   std::string tool{};
   std::string claimed_group{};
   ToolPlace place = ToolPlace::kUnknown;
+  // Others whose words the model may be following; all known.
+  std::vector<SenderId> also_heard{};
 };
 
 struct CallAnswer {

@@ -1,7 +1,6 @@
 // OpenClaw's plugin for Creel: the sandbox backend `creel`, and the supervisor's word on tools,
 // messages and replies.
 
-import * as sandbox from "openclaw/plugin-sdk/sandbox";
 import { createAdmission } from "./lib/admission.js";
 import { createFactory, createManager, WORKDIR } from "./lib/backend.js";
 import { Client } from "./lib/client.js";
@@ -11,6 +10,9 @@ import { readSettings } from "./lib/settings.js";
 import { shared } from "./lib/shared.js";
 import { createToolGate } from "./lib/tool_gate.js";
 import { createListener } from "./lib/writers.js";
+
+// A gateway that is too old has no such module; then `register` says so.
+const sandbox = await import("openclaw/plugin-sdk/sandbox").catch(() => ({}));
 
 // Of all plugins ours hears a tool call first, and has the last word on what leaves.
 const FIRST = 1_000_000;
@@ -40,7 +42,7 @@ function register(api) {
   api.on("before_tool_call", createToolGate({ client, ready, state, sandboxed, log }), {
     priority: FIRST,
   });
-  api.on("message_received", createListener({ writers: state.writers }), { priority: FIRST });
+  api.on("message_received", createListener({ writers: state.writers, admission: settings.admission }), { priority: FIRST });
   const replies = createReplyGate({ client, ready, state, log });
   api.on("reply_payload_sending", replies.payload, { priority: LAST });
   api.on("message_sending", replies.message, { priority: LAST });

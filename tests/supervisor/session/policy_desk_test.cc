@@ -67,6 +67,41 @@ TEST_SUITE("PolicyDesk") {
     CHECK(Begin(world, Tool({}, "exec", "t")) == "levels.owner.allow owner");
   }
 
+  TEST_CASE("everybody counts who was heard, whoever is said to have asked") {
+    DeskWorld world(Setup);
+    const auto heard = [&](const SenderId& sender, const std::string& session) {
+      CallQuestion question = Tool(sender, "exec", session);
+      question.also_heard = {kFriendSender, kStrangerSender};
+      return question;
+    };
+    CHECK(Begin(world, Tool(kFriendSender)) == "levels.friend.allow friend");
+    const CallAnswer judged = world.desk->Judge(heard(kFriendSender, "s"));
+    CHECK(judged.level == "stranger");
+    CHECK(judged.decision.reason.find(kStrangerSender.text()) != std::string::npos);
+    CHECK(world.desk->LevelOfName("s") == "friend");  // judging has no effect
+    CHECK(Begin(world, heard(kFriendSender, "s")) == "levels.stranger stranger");
+    CHECK(world.desk->LevelOfName("s") == "stranger");
+    CHECK(Begin(world, Tool(kFriendSender)) == "levels.stranger stranger");
+    // A first call that names nobody does not start higher than those who were heard.
+    CHECK(Begin(world, heard({}, "t")) == "levels.stranger stranger");
+  }
+
+  TEST_CASE("on the host the lowest of all who were heard decides") {
+    DeskWorld world(Setup);
+    for (const SenderId& asker : {kOwnerSender, SenderId()}) {
+      CallQuestion question = Tool(asker, "exec", "agent:a:main");
+      question.place = ToolPlace::kHost;
+      CHECK(world.desk->Judge(question).decision.verdict == Verdict::kAllow);
+      question.also_heard = {kFriendSender};
+      const CallAnswer refused = world.desk->Judge(question);
+      CHECK(refused.decision.verdict == Verdict::kDeny);
+      CHECK(refused.decision.rule == "placement.level");
+      CHECK(refused.level == "friend");
+      question.also_heard = {kOwnerSender};
+      CHECK(world.desk->Judge(question).decision.verdict == Verdict::kAllow);
+    }
+  }
+
   TEST_CASE("sessions that share a sandbox share its level") {
     DeskWorld world([](Config& c) {
       Setup(c);

@@ -10,12 +10,18 @@ export function createAdmission({ client, ready, writers, log }) {
     const senderId = bareId(channel, event.senderId ?? context.senderId);
     const session = event.sessionKey ?? context.sessionKey ?? "";
     const text = event.content ?? event.body ?? "";
+    const sender = {
+      channel,
+      id: senderId,
+      account: context.accountId ?? "",
+      name: writers.nameIn(session, channel, senderId),
+    };
     try {
       await ready();
       const answer = await client.unary(
         "Admit",
         {
-          sender: { channel, id: senderId, account: context.accountId ?? "", name: writers.nameIn(session, channel, senderId) },
+          sender,
           chat_id: bareId(channel, context.conversationId),
           is_group: event.isGroup === true,
           text: text.slice(0, MAX_TEXT),
@@ -26,6 +32,7 @@ export function createAdmission({ client, ready, writers, log }) {
       );
       switch (answer.verdict) {
         case "ADMIT_VERDICT_ADMIT":
+          if (session && channel && senderId) writers.note(session, sender);
           return undefined;
         case "ADMIT_VERDICT_PAIR":
           return answer.reply ? { handled: true, text: answer.reply } : { handled: true };

@@ -23,11 +23,13 @@ async function writeEnvFile(env) {
   return { file, remove: () => fs.rm(dir, { recursive: true, force: true }) };
 }
 
-// The gateway puts its own PATH at the end of what it hands over. That names folders of the host, and
-// the sandbox has a better one; only what was asked for besides is of use.
-function withoutOwnPath(requested, own = process.env.PATH ?? "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin") {
-  if (!requested || requested === own) return undefined;
-  return requested.endsWith(`:${own}`) ? requested.slice(0, -own.length - 1) : requested;
+const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+// The gateway puts its own PATH, as it was at its start, at the end of what it hands over. That names
+// folders of the host, and the sandbox has a better one; only what was asked for besides is of use.
+function withoutOwnPath(requested, own = process.env.PATH ?? DEFAULT_PATH) {
+  const known = new Set([...own.split(":"), ...DEFAULT_PATH.split(":")]);
+  return (requested ?? "").split(":").filter((each) => each && !known.has(each)).join(":");
 }
 
 function commandEnv(env) {

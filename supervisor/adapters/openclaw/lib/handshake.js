@@ -4,7 +4,7 @@
 import { CreelError, isCode } from "./errors.js";
 
 // The newest minor version of creel.gateway.v1 that this plugin was written for.
-export const API_MINOR = 1;
+export const API_MINOR = 2;
 const ASK_AGAIN_MS = 10_000;
 
 export function createHandshake({ client, gatewayVersion, now = Date.now }) {

@@ -6,12 +6,16 @@ import fs from "node:fs/promises";
 import path from "node:path";
 import { constants } from "node:fs";
 import { isCode } from "./errors.js";
+import { tarOf } from "./tar.js";
 
 const MAX_FILES = 5000;
 const MAX_FILE_BYTES = 64 << 20;
 const MAX_TOTAL_BYTES = 256 << 20;
 const AT_ONCE = 8;
 const PIECE = 1 << 20;
+// What is sent as one archive: a file alone has its own call, and so has what is large.
+const MAX_ARCHIVE_BYTES = 8 << 20;
+const MAX_ARCHIVE_FILE = 256 << 10;
 
 // What has been copied into which sandbox: sandbox id -> container path -> "mtime:size".
 const copied = new Map();
@@ -41,10 +45,15 @@ async function readWhole(file, budget) {
     const stat = await handle.stat();
     if (!stat.isFile() || stat.size > MAX_FILE_BYTES || stat.size > budget.bytes) return undefined;
     budget.bytes -= stat.size;
-    return { data: await handle.readFile(), mode: stat.mode & 0o777 };
+    return { data: await handle.readFile(), mode: stat.mode & 0o111 ? 0o755 : 0o644 };
   } finally {
     await handle.close();
   }
+}
+
+function* pieces(start, data) {
+  yield { start };
+  for (let at = 0; at < data.length; at += PIECE) yield { data: data.subarray(at, at + PIECE) };
 }
 
 // `trees`: {hostDir, containerDir, keep}; with `keep` the gateway's version replaces what is there,
@@ -61,28 +70,25 @@ export async function mirror({ client, context, sandboxId, trees }) {
   let count = 0;
   let denied;
 
-  const copyOne = async ({ hostDir, containerDir, keep }, file) => {
+  // The file's name in the container, its content and its version; nothing if it need not go.
+  const look = async ({ hostDir, containerDir, keep }, file) => {
     const stat = await fs.lstat(file);
-    const target = path.posix.join(containerDir, path.relative(hostDir, file));
+    const name = path.relative(hostDir, file);
+    const target = path.posix.join(containerDir, name);
     const version = `${stat.mtimeMs}:${stat.size}`;
-    if (done.get(target) === version || (!keep && done.has(target))) return;
+    if (done.get(target) === version || (!keep && done.has(target))) return undefined;
     const content = await readWhole(file, budget);
     if (content === undefined) {
       skipped.push(file);
-      return;
+      return undefined;
     }
-    const args = {
-      path: Buffer.from(target),
-      make_parents: true,
-      exclusive: !keep,
-      mode: content.mode & 0o111 ? 0o755 : 0o644,
-    };
-    const messages = [{ start: { context: context(), args } }];
-    for (let at = 0; at < content.data.length; at += PIECE) {
-      messages.push({ data: content.data.subarray(at, at + PIECE) });
-    }
+    return { name, target, version, ...content };
+  };
+
+  const sendOne = async ({ keep }, { target, version, data, mode }) => {
+    const args = { path: Buffer.from(target), make_parents: true, exclusive: !keep, mode };
     try {
-      await client.clientStream("WriteFile", messages);
+      await client.clientStream("WriteFile", pieces({ context: context(), args }, data));
       count += 1;
     } catch (error) {
       if (isCode(error, "PERMISSION_DENIED")) {
@@ -94,16 +100,54 @@ export async function mirror({ client, context, sandboxId, trees }) {
     done.set(target, version);
   };
 
+  // False where one by one is the way: it says what is in the way of which file.
+  const sendArchive = async ({ containerDir }, files) => {
+    const args = { path: Buffer.from(containerDir), make_parents: true };
+    try {
+      const { result } = await client.clientStream(
+        "TarIn",
+        pieces({ context: context(), args }, tarOf(files)),
+      );
+      if (result.entries_refused > 0) return false;
+    } catch (error) {
+      if (error.grpcCode === undefined || isCode(error, "UNAVAILABLE")) throw error;
+      return false;
+    }
+    count += files.length;
+    for (const { target, version } of files) done.set(target, version);
+    return true;
+  };
+
+  const send = async (tree, files) => {
+    if (files.length > 1 && (await sendArchive(tree, files))) return;
+    for (const file of files) if (!denied) await sendOne(tree, file);
+  };
+
   for (const tree of trees) {
     const running = new Set();
+    let archive = [];
+    let size = 0;
     for await (const file of filesBelow(tree.hostDir, budget)) {
       if (denied) break;
       if (tree.except?.some((each) => file.startsWith(`${each}${path.sep}`))) continue;
-      const one = copyOne(tree, file).finally(() => running.delete(one));
+      const found = await look(tree, file);
+      if (found === undefined) continue;
+      if (tree.keep && found.data.length <= MAX_ARCHIVE_FILE) {
+        archive.push(found);
+        size += found.data.length;
+        if (size > MAX_ARCHIVE_BYTES) {
+          await send(tree, archive);
+          archive = [];
+          size = 0;
+        }
+        continue;
+      }
+      const one = sendOne(tree, found).finally(() => running.delete(one));
       running.add(one);
       if (running.size >= AT_ONCE) await Promise.race(running);
     }
     await Promise.all(running);
+    if (!denied && archive.length > 0) await send(tree, archive);
   }
   if (budget.files < 0) skipped.push(`all after the first ${MAX_FILES} files`);
   return { count, skipped, denied };

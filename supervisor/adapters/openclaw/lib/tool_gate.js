@@ -8,6 +8,8 @@ import { isMainSession, nameOf, senderOfRequester } from "./senders.js";
 const SANDBOX_TOOLS = new Set([
   "exec", "process", "read", "write", "edit", "apply_patch", "ls", "find", "grep",
 ]);
+// With these a model finds other tools and has one of them called; that call comes here by itself.
+const CATALOG_TOOLS = new Set(["tool_search", "tool_describe", "tool_call"]);
 const HOST_PARAMETERS = new Set(["gateway", "node"]);
 const MAX_PARAMETERS = 256 << 10;
 
@@ -47,26 +49,48 @@ export function createToolGate({ client, ready, state, sandboxed, log }) {
     );
   };
 
-  // What the supervisor says to this call by this sender: a block, or nothing.
-  const judge = async (event, context, { sender, parameters, place }) => {
+  return async (event, context) => {
     const session = context.sessionKey;
+    if (!session) {
+      return block("This run has no session key, so Creel cannot tell what it may do.");
+    }
+    if (CATALOG_TOOLS.has(event.toolName)) return undefined;
+    const sender = senderOfRequester(context.requester);
+    const toolCallId = event.toolCallId ?? context.toolCallId ?? "";
+    state.setCall(session, nameOf(sender), toolCallId);
+    const parameters = parametersOf(event);
+    if (parameters === undefined || Buffer.byteLength(parameters) > MAX_PARAMETERS) {
+      return block(`The parameters of '${event.toolName}' are larger than Creel judges.`);
+    }
     const call = createHash("sha256")
       .update([session, nameOf(sender) ?? "", event.toolName, parameters].join("\0"))
       .digest("hex");
-    const answer = await client.unary(
-      "Authorize",
-      {
-        session,
-        sender,
-        tool: event.toolName,
-        parameters,
-        tool_call_id: event.toolCallId ?? context.toolCallId ?? "",
-        place,
-        approval_id: state.approvalOf(call) ?? "",
-      },
-      { signal: context.abortSignal, timeoutMs: 10_000 },
-    );
-    if (sender !== undefined && answer.level) state.setLevel(nameOf(sender), answer.level);
+    const place = placeOf(event, context);
+    const others = state.writers.of(session).filter((each) => nameOf(each) !== nameOf(sender));
+    let answer;
+    try {
+      await ready();
+      answer = await client.unary(
+        "Authorize",
+        {
+          session,
+          sender,
+          tool: event.toolName,
+          parameters,
+          tool_call_id: toolCallId,
+          place,
+          approval_id: state.approvalOf(call) ?? "",
+          also_heard: others,
+        },
+        { signal: context.abortSignal, timeoutMs: 10_000 },
+      );
+    } catch (error) {
+      return whileAway(context, sender, others, error);
+    }
+    // With others the level is theirs.
+    if (sender !== undefined && answer.level && others.length === 0) {
+      state.setLevel(nameOf(sender), answer.level);
+    }
     switch (answer.verdict) {
       case "VERDICT_ALLOW":
         state.setApproval(call, undefined);
@@ -86,40 +110,5 @@ export function createToolGate({ client, ready, state, sandboxed, log }) {
       );
     }
     return undefined;
-  };
-
-  return async (event, context) => {
-    const session = context.sessionKey;
-    if (!session) {
-      return block("This run has no session key, so Creel cannot tell what it may do.");
-    }
-    const sender = senderOfRequester(context.requester);
-    state.setCall(session, nameOf(sender), event.toolCallId ?? context.toolCallId ?? "");
-    const parameters = parametersOf(event);
-    if (parameters === undefined || Buffer.byteLength(parameters) > MAX_PARAMETERS) {
-      return block(`The parameters of '${event.toolName}' are larger than Creel judges.`);
-    }
-    const place = placeOf(event, context);
-    // A sandbox keeps the lowest level that ever reached it. The main session has none, so there
-    // everybody counts whose words the model may be following.
-    const others = isMainSession(session)
-      ? state.writers.of(session).filter((each) => nameOf(each) !== nameOf(sender))
-      : [];
-    try {
-      await ready();
-      const refused = await judge(event, context, { sender, parameters, place });
-      if (refused !== undefined) return refused;
-      for (const other of others) {
-        const lower = await judge(event, context, { sender: other, parameters, place });
-        if (lower !== undefined) {
-          return block(
-            `${lower.blockReason} (${nameOf(other)} wrote in this session within the last half hour.)`,
-          );
-        }
-      }
-      return undefined;
-    } catch (error) {
-      return whileAway(context, sender, others, error);
-    }
   };
 }

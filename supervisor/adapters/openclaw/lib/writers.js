@@ -1,6 +1,6 @@
-// Who wrote into a session lately. Under `dmScope: main` the messages of several people land in the
-// owner's session: a tool call there follows the words of all of them, whoever the gateway names as
-// the one who asked.
+// Who wrote into a session lately. The gateway adds a message that comes during a turn to that turn,
+// and goes on naming the one who began it as the one who asks; and under `dmScope: main` the messages
+// of several people land in the owner's session. A tool call follows the words of all of them.
 
 import { bareId, nameOf } from "./senders.js";
 
@@ -16,11 +16,13 @@ export class Writers {
     this.#now = now;
   }
 
-  note(session, sender) {
+  // `counts`: their words go to the model; otherwise only their name is of use.
+  note(session, sender, counts = true) {
     const writers = this.#sessions.get(session) ?? new Map();
     const name = nameOf(sender);
+    counts ||= this.#isRecent(writers.get(name));
     writers.delete(name);
-    writers.set(name, { sender, at: this.#now() });
+    writers.set(name, { sender, counts, at: this.#now() });
     if (writers.size > MAX_WRITERS) writers.delete(writers.keys().next().value);
     this.#sessions.delete(session);
     this.#sessions.set(session, writers);
@@ -31,10 +33,13 @@ export class Writers {
 
   // Those of the last half hour, as the supervisor wants them.
   of(session) {
-    const since = this.#now() - LATELY_MS;
     return [...(this.#sessions.get(session)?.values() ?? [])]
-      .filter(({ at }) => at >= since)
+      .filter((each) => this.#isRecent(each))
       .map(({ sender }) => sender);
+  }
+
+  #isRecent(writer) {
+    return writer?.counts === true && writer.at >= this.#now() - LATELY_MS;
   }
 
   // As this sender calls themselves; empty if they wrote nothing lately.
@@ -43,19 +48,21 @@ export class Writers {
   }
 }
 
-// For the gateway's hook `message_received`.
-export function createListener({ writers }) {
+// For the gateway's hook `message_received`. Where Creel decides which messages reach the model, those
+// that it turns away do not count.
+export function createListener({ writers, admission = "gateway" }) {
   return (event, context) => {
     const session = event.sessionKey ?? context.sessionKey;
     const channel = (context.channelId ?? event.metadata?.provider ?? "").toLowerCase().trim();
     const id = bareId(channel, event.senderId ?? context.senderId ?? event.metadata?.senderId);
     if (!session || !channel || !id) return;
-    writers.note(session, {
+    const sender = {
       channel,
       id,
       account: context.accountId ?? "",
       name: String(event.metadata?.senderName ?? "").slice(0, 64),
       is_owner_claim: false,
-    });
+    };
+    writers.note(session, sender, admission === "gateway");
   };
 }

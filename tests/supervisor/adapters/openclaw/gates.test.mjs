@@ -50,6 +50,15 @@ describe("tool gate", () => {
     }
   });
 
+  test("looking for tools is not asked about, as what is then called is", async () => {
+    const { client, gate } = toolGate({ verdict: "VERDICT_DENY", reason: "no" });
+    for (const toolName of ["tool_search", "tool_describe", "tool_call"]) {
+      assert.equal(await gate({ toolName, params: { id: "message", args: {} } }, { sessionKey: GROUP, requester: stranger }), undefined);
+    }
+    assert.equal(client.asked.length, 0);
+    assert.equal((await gate({ toolName: "tool_search_code", params: {} }, { sessionKey: GROUP, requester: stranger })).block, true);
+  });
+
   test("a refusal blocks with its reason, and an answer without a verdict is one", async () => {
     for (const answer of [
       { verdict: "VERDICT_DENY", reason: "not for strangers" },
@@ -121,28 +130,42 @@ describe("those who wrote lately", () => {
       { sessionKey: session, senderId, metadata: { senderName: `User ${senderId}` } },
       { channelId: "telegram" },
     );
-  const byLevel = ({ sender }) =>
-    sender?.id === "666" ? { verdict: "VERDICT_DENY", reason: "not for strangers", level: "stranger" } : { ...allow, level: "owner" };
   const event = { toolName: "exec", params: {} };
 
-  test("in a main session everybody counts who wrote there, whoever is said to have asked", async () => {
-    const session = "agent:shared:main";
-    const { client, gate } = toolGate(byLevel, { sandboxed: () => false });
-    wrote(session, "1");
-    assert.equal(await gate(event, { sessionKey: session, requester: owner }), undefined);
-    wrote(session, "telegram:666");
-    for (const requester of [owner, undefined]) {
-      const verdict = await gate(event, { sessionKey: session, requester });
-      assert.match(verdict.blockReason, /^not for strangers \(telegram:666 wrote/);
+  test("everybody is told of who wrote there, whoever is said to have asked", async () => {
+    for (const session of ["agent:shared:main", "agent:shared:telegram:group:-5"]) {
+      const { client, gate } = toolGate(allow);
+      const owner = { channel: "telegram", senderId: "11", senderIsOwner: true };
+      wrote(session, "11");
+      wrote(session, "telegram:666");
+      await gate(event, { sessionKey: session, requester: owner });
+      await gate(event, { sessionKey: session });
+      assert.deepEqual(client.asked.map(({ request }) => request.also_heard.map((each) => each.id)), [["666"], ["11", "666"]]);
+      assert.equal(client.asked[0].request.also_heard[0].name, "User telegram:666");
+      // The level that comes back is not the asker's own.
+      assert.equal(shared().levelOf("telegram:11"), undefined);
     }
-    assert.equal(client.asked.at(-1).request.place, "PLACE_HOST");
   });
 
-  test("in a session with a sandbox the sandbox's own level counts, and the asker alone is named", async () => {
-    const { client, gate } = toolGate(byLevel);
-    wrote(GROUP, "666");
-    assert.equal(await gate(event, { sessionKey: GROUP, requester: owner }), undefined);
-    assert.equal(client.asked.length, 1);
+  test("a message that Creel turned away does not count, an admitted one does", async () => {
+    const { writers } = shared();
+    const session = "agent:main:telegram:group:-6";
+    const listen = createListener({ writers, admission: "creel" });
+    const say = (senderId) => listen({ sessionKey: session, senderId, metadata: { senderName: "Carla" } }, { channelId: "telegram" });
+    const admit = (verdict, senderId) => {
+      const client = new FakeClient({ Admit: { verdict } });
+      const hook = createAdmission({ client, ready, writers, log: quiet });
+      return hook({ content: "hi", channel: "telegram", senderId, sessionKey: session, isGroup: true }, {}).then(() => client);
+    };
+    say("666");
+    await admit("ADMIT_VERDICT_IGNORE", "666");
+    assert.deepEqual(writers.of(session), []);
+    say("5");
+    const client = await admit("ADMIT_VERDICT_ADMIT", "5");
+    assert.equal(client.asked[0].request.sender.name, "Carla");
+    assert.deepEqual(writers.of(session).map((each) => each.id), ["5"]);
+    say("5");
+    assert.equal(writers.of(session).length, 1);
   });
 
   test("without the supervisor nobody goes on where another wrote", async () => {
