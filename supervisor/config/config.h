@@ -98,12 +98,25 @@ struct SandboxConfig {
   bool operator==(const SandboxConfig&) const = default;
 };
 
+// Containers that are started before anybody asks for them.
+struct WarmPoolConfig {
+  // As many as were opened lately; else `size`.
+  bool automatic = true;
+  uint32_t size = 0;
+  uint32_t refill_rate = 60;  // made in a minute
+  uint64_t memory_ceiling_bytes = 256ull << 20;
+  bool operator==(const WarmPoolConfig&) const = default;
+};
+
 struct SessionsConfig {
   uint32_t max = 200;
   uint32_t max_per_sender = 20;
   uint32_t opens_per_minute = 120;
   std::chrono::seconds idle_timeout{24 * 3600};
   std::chrono::seconds max_age{7 * 24 * 3600};
+  std::chrono::seconds pause_after{600};  // 0: never
+  bool pause_running = false;
+  WarmPoolConfig warm_pool;
   bool operator==(const SessionsConfig&) const = default;
 };
 

@@ -149,6 +149,37 @@ KeyError ReadUids(const YamlNode& node, Config& config) {
   return {};
 }
 
+KeyError ReadPauseAfter(const YamlNode& node, Config& config) {
+  std::string word;
+  if (!ReadText(node, word) && word == "off") {
+    config.sessions.pause_after = std::chrono::seconds(0);
+    return {};
+  }
+  milliseconds value{};
+  if (KeyError error =
+          ReadDuration(node, milliseconds(1000), std::chrono::hours(365 * 24), value)) {
+    return fmt::format("{}, or 'off'", *error);
+  }
+  config.sessions.pause_after = std::chrono::duration_cast<std::chrono::seconds>(value);
+  return {};
+}
+
+KeyError ReadPoolSize(const YamlNode& node, Config& config) {
+  WarmPoolConfig& pool = config.sessions.warm_pool;
+  std::string word;
+  pool.automatic = !ReadText(node, word) && word == "auto";
+  pool.size = 0;
+  if (pool.automatic) {
+    return {};
+  }
+  uint64_t value = 0;
+  if (KeyError error = ReadWhole(node, 0, 10'000, value)) {
+    return fmt::format("{}, or 'auto'", *error);
+  }
+  pool.size = static_cast<uint32_t>(value);
+  return {};
+}
+
 KeyError ReadConcessions(const YamlNode& node, Config& config) {
   std::vector<std::string> names;
   if (KeyError error = ReadTextList(node, names)) {
@@ -304,6 +335,27 @@ std::vector<KeySpec> MakeTable() {
       {"sessions.max_age", "time", "7d",
        "A sandbox of this age is closed, whatever it does. 1m to 365d.",
        Duration(FIELD(sessions.max_age), milliseconds(60'000), std::chrono::hours(365 * 24))},
+      {"sessions.pause_after", "time or off", "10m",
+       "A sandbox without a call for this long stands still, and takes no processor time, until "
+       "the "
+       "next call. 1s to 365d.",
+       ReadPauseAfter},
+      {"sessions.pause_running", "true or false", "false",
+       "Whether one with commands or other processes of its own left running stands still too; "
+       "else "
+       "they keep it awake.",
+       Bool(FIELD(sessions.pause_running))},
+      {"sessions.warm_pool.size", "number or auto", "auto",
+       "Containers kept started for sessions to come, so that these open in milliseconds. 0 to "
+       "10000. `auto`: as many as were opened in the last ten minutes, at least 1 and at most 16.",
+       ReadPoolSize},
+      {"sessions.warm_pool.refill_rate", "number", "60",
+       "How many may be started in a minute. 1 to 60000.",
+       Whole(FIELD(sessions.warm_pool.refill_rate), 1, 60'000)},
+      {"sessions.warm_pool.memory_ceiling", "size", "256MiB",
+       "No more are started once those that wait take this much memory, the engine's process for "
+       "each included. 0: none is.",
+       Size(FIELD(sessions.warm_pool.memory_ceiling_bytes), 0, kTiB)},
 
       {"log.level", "trace, debug, info, warn, error or off", "info", "What is logged.",
        [](const YamlNode& node, Config& c) {

@@ -111,6 +111,19 @@ TEST_SUITE("LoadConfig") {
            return limits.memory_bytes == 512ull << 20 && limits.cpus == 0.5 && limits.pids == 99 &&
                   c.policy.levels.at("stranger").limits == LevelLimits{};
          }},
+        {"sessions: {pause_after: off, pause_running: true, warm_pool: {size: 12, refill_rate: 5, "
+         "memory_ceiling: 1GiB}}",
+         [](const Config& c) {
+           return c.sessions.pause_after == std::chrono::seconds(0) && c.sessions.pause_running &&
+                  !c.sessions.warm_pool.automatic && c.sessions.warm_pool.size == 12 &&
+                  c.sessions.warm_pool.refill_rate == 5 &&
+                  c.sessions.warm_pool.memory_ceiling_bytes == 1ull << 30;
+         }},
+        {"sessions: {pause_after: 90s, warm_pool: {size: auto}}",
+         [](const Config& c) {
+           return c.sessions.pause_after == std::chrono::seconds(90) &&
+                  c.sessions.warm_pool.automatic;
+         }},
         {"log: {level: debug, journald: true}",
          [](const Config& c) { return c.log.level == "debug" && c.log.journald; }},
     };
@@ -201,6 +214,10 @@ TEST_SUITE("LoadConfig") {
         {"sessions: {max: 0}", "must be from 1 to 10000, not 0"},
         {"sessions: {idle_timeout: 1s}", "must be from 10s to 365d, not 1s"},
         {"sessions: {idle_timeout: 24}", "wants a time with its unit"},
+        {"sessions: {pause_after: 0s}", "or 'off'"},
+        {"sessions: {warm_pool: {size: some}}", "or 'auto'"},
+        {"sessions: {warm_pool: {size: -1}}", "or 'auto'"},
+        {"sessions: {warm_pool: {refill_rate: 0}}", "refill_rate"},
         {"log: {level: verbose}", "wants one of trace, debug, info, warn, error, off"},
         {"log: {journald: yes}", "wants true or false, not 'yes'"},
         {"concessions: [mode-of]",
