@@ -174,6 +174,35 @@ absl::Status ContainerCgroups::Thaw() const {
   return absl::NotFoundError("there is no freezer in the container's control groups");
 }
 
+absl::StatusOr<std::vector<int>> ContainerCgroups::Processes() const {
+  const std::string v1 = Folder("freezer");
+  ASSIGN_OR_RETURN(const std::string text,
+                   ReadControl((v1.empty() ? Folder("") : v1) + "/cgroup.procs"));
+  std::vector<int> processes;
+  std::istringstream numbers(text);
+  for (int pid = 0; numbers >> pid;) {
+    processes.push_back(pid);
+  }
+  return processes;
+}
+
+absl::StatusOr<uint64_t> ContainerCgroups::MemoryUsed() const {
+  const std::string v1 = Folder("memory");
+  const std::string folder = v1.empty() ? Folder("") : v1;
+  ASSIGN_OR_RETURN(const uint64_t used,
+                   ReadLimit(folder + (v1.empty() ? "/memory.current" : "/memory.usage_in_bytes")));
+  ASSIGN_OR_RETURN(const std::string stat, ReadControl(folder + "/memory.stat"));
+  const std::string wanted = v1.empty() ? "inactive_file" : "total_inactive_file";
+  std::istringstream lines(stat);
+  uint64_t value = 0;
+  for (std::string name; lines >> name >> value;) {
+    if (name == wanted) {
+      return used - std::min(used, value);
+    }
+  }
+  return used;
+}
+
 absl::StatusOr<uint64_t> ContainerCgroups::MemoryLimit() const {
   if (const std::string v1 = Folder("memory"); !v1.empty()) {
     return ReadLimit(v1 + "/memory.limit_in_bytes");

@@ -26,6 +26,12 @@ class ContainerCgroups {
   [[nodiscard]] absl::Status Thaw() const;
   [[nodiscard]] absl::StatusOr<bool> IsFrozen() const;
 
+  // All that are in it, as this process numbers them.
+  [[nodiscard]] absl::StatusOr<std::vector<int>> Processes() const;
+
+  // Memory that its processes take, without file pages that can be dropped.
+  [[nodiscard]] absl::StatusOr<uint64_t> MemoryUsed() const;
+
   // The limits that hold, in bytes and processes; UINT64_MAX: none. kNotFound: not kept here.
   [[nodiscard]] absl::StatusOr<uint64_t> MemoryLimit() const;
   // What swap may add to the above.

@@ -31,6 +31,8 @@ constexpr milliseconds kComeBackTime{10'000};
 constexpr milliseconds kLookAgain{1'000};
 constexpr milliseconds kListTime{5'000};
 constexpr milliseconds kFreezeTime{3'000};
+// Whoever got hold of the shim without a lease may still be calling it.
+constexpr milliseconds kJustAsked{1'000};
 constexpr uint64_t kMaxEntriesCounted = 200'000;
 constexpr uint64_t kMaxProcessesAdopted = 1'024;
 
@@ -48,13 +50,15 @@ bool UidsAreOurs(const HostAbilities& abilities, const SandboxIdentity& identity
 
 }  // namespace
 
-LiveSandbox::LiveSandbox(const Host& host, SandboxIdentity identity, bool first)
+LiveSandbox::LiveSandbox(const Host& host, SandboxIdentity identity, bool first, bool ahead)
     : host_(host),
       identity_(std::move(identity)),
       paths_(SandboxPaths::For(host.config.paths, identity_.id)),
       processes_(
           {.spool_dir = SpoolDir(host.config.paths), .spool_bytes = identity_.limits.spool_bytes}),
       happened_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+      pause_(host.engine, host.abilities, paths_.idle),
+      ahead_(ahead),
       adopt_(!first) {}
 
 LiveSandbox::~LiveSandbox() {
@@ -74,31 +78,28 @@ absl::Status LiveSandbox::Listen() {
   {
     MutexLock lock(mu_);
     options.first = !adopt_;
+    options.ahead = ahead_;
   }
-  options.setup = MakeSetup(identity_, host_.config);
-  if (UidsAreOurs(host_.abilities, identity_)) {
-    options.peer_uid = 0;
+  if (!options.ahead) {
+    options.setup = MakeSetup(identity_, host_.config);
+    RETURN_IF_ERROR(OpenWayOut());
   }
-  if (PidIsOurs(host_.abilities, identity_)) {
-    options.expected_pid = [pid = pid_] { return pid->load(); };
-  }
-  if (!host_.abilities.root || !UidsAreOurs(host_.abilities, identity_)) {
-    // PID 1 is not the socket's owner as the kernel sees it, and has no right to override modes.
-    // The folder above is closed to everybody else on the host.
-    options.socket_mode = 0666;
-  }
-  if (host_.open_egress) {
-    ASSIGN_OR_RETURN(egress_, host_.open_egress({.directory = options.directory,
-                                                 .sandbox_id = identity_.id,
-                                                 .socket_mode = options.socket_mode,
-                                                 .peer_uid = options.peer_uid,
-                                                 .peer_pid = options.expected_pid}));
-  }
+  const Peer who = PeerOf();
+  options.peer_uid = who.uid;
+  options.expected_pid = who.pid;
+  options.socket_mode = who.socket_mode;
   ShimLink::Callbacks callbacks;
   callbacks.on_up = [this](StubPtr stub, const std::string& version) {
     OnUp(std::move(stub), version);
   };
   callbacks.on_down = [this](const absl::Status& why) { OnDown(why); };
+  callbacks.on_waiting = [this](bool here) {
+    {
+      MutexLock lock(mu_);
+      waiting_ = here;
+    }
+    Wake();
+  };
   callbacks.on_dropped = [this](const DroppedPeer& peer) {
     {
       MutexLock lock(mu_);
@@ -117,6 +118,57 @@ absl::Status LiveSandbox::Listen() {
   return absl::OkStatus();
 }
 
+LiveSandbox::Peer LiveSandbox::PeerOf() const {
+  Peer peer;
+  if (UidsAreOurs(host_.abilities, identity_)) {
+    peer.uid = 0;
+  }
+  if (PidIsOurs(host_.abilities, identity_)) {
+    peer.pid = [pid = pid_] { return pid->load(); };
+  }
+  if (!host_.abilities.root || !UidsAreOurs(host_.abilities, identity_)) {
+    // PID 1 is not the socket's owner as the kernel sees it, and has no right to override modes.
+    // The folder above is closed to everybody else on the host.
+    peer.socket_mode = 0666;
+  }
+  return peer;
+}
+
+absl::Status LiveSandbox::OpenWayOut() {
+  if (host_.open_egress) {
+    const Peer peer = PeerOf();
+    ASSIGN_OR_RETURN(egress_, host_.open_egress({.directory = paths_.link_dir,
+                                                 .sandbox_id = identity_.id,
+                                                 .socket_mode = peer.socket_mode,
+                                                 .peer_uid = peer.uid,
+                                                 .peer_pid = peer.pid}));
+  }
+  return absl::OkStatus();
+}
+
+bool LiveSandbox::waiting() const {
+  MutexLock lock(mu_);
+  return waiting_ && state_ == SandboxState::kRunning;
+}
+
+absl::Status LiveSandbox::Begin(const SandboxIdentity& identity, Deadline deadline) {
+  // Its id is being read by callbacks, and is the same.
+  identity_.tool_uid = identity.tool_uid;
+  identity_.tool_gid = identity.tool_gid;
+  identity_.workspace = identity.workspace;
+  identity_.access = identity.access;
+  identity_.env = identity.env;
+  identity_.limits = identity.limits;
+  identity_.workspace_bound = identity.workspace_bound;
+  RETURN_IF_ERROR(OpenWayOut());
+  {
+    MutexLock lock(mu_);
+    ahead_ = false;
+  }
+  link_->Begin(MakeSetup(identity_, host_.config));
+  return WaitForLink(deadline);
+}
+
 void LiveSandbox::SetContainer(const ContainerInfo& info) {
   pid_->store(SeesProcessOf(info) ? info.pid : 0);
 }
@@ -128,7 +180,7 @@ absl::Status LiveSandbox::WaitForLink(Deadline deadline) {
   for (;;) {
     {
       MutexLock lock(mu_);
-      if (stub_ != nullptr) {
+      if (stub_ != nullptr || (ahead_ && waiting_)) {
         return absl::OkStatus();
       }
       if (state_ != SandboxState::kRunning) {
@@ -421,6 +473,11 @@ std::string LiveSandbox::reason() const {
 }
 
 absl::StatusOr<std::shared_ptr<shim::v1::Shim::StubInterface>> LiveSandbox::shim() {
+  asked_at_.store(std::chrono::steady_clock::now().time_since_epoch().count());
+  if (pause_.paused()) {
+    // Those who hold a lease have seen to that before, on a thread that may wait.
+    RETURN_IF_ERROR(Annotate(Resume(After(kFreezeTime)), "the sandbox was paused while idle"));
+  }
   MutexLock lock(mu_);
   switch (state_) {
     case SandboxState::kRunning:
@@ -478,6 +535,55 @@ void LiveSandbox::SetFrozen(const Hold& hold) {
   frozen_by_ = hold.method;
 }
 
+bool LiveSandbox::InUse(bool with_running) {
+  {
+    MutexLock lock(mu_);
+    if (state_ != SandboxState::kRunning || stub_ == nullptr || detached_) {
+      return true;
+    }
+  }
+  const auto asked = std::chrono::steady_clock::now().time_since_epoch() -
+                     std::chrono::steady_clock::duration(asked_at_.load());
+  if (asked < kJustAsked) {
+    return true;
+  }
+  if (with_running) {
+    return false;
+  }
+  if (processes_.running() > 0) {
+    return true;
+  }
+  const auto runs = RunsProcessOf(host_.engine, host_.abilities, identity_.container_id,
+                                  pid_->load(), identity_.tool_uid, After(kCauseTime));
+  return !runs.ok() || *runs;
+}
+
+absl::StatusOr<bool> LiveSandbox::PauseIdle(const std::function<bool()>& idle, bool with_running,
+                                            Deadline deadline) {
+  MutexLock change(change_mu_);
+  if (pause_.paused() || pause_.unsettled() || !idle() || InUse(with_running)) {
+    return false;
+  }
+  pause_.Announce();
+  // From here on whoever comes sees that, and waits for change_mu_; who came before is seen here.
+  if (!idle()) {
+    pause_.Withdraw();
+    return false;
+  }
+  RETURN_IF_ERROR(pause_.Pause(identity_.container_id, deadline));
+  return true;
+}
+
+absl::Status LiveSandbox::Resume(Deadline deadline) {
+  MutexLock change(change_mu_);
+  return pause_.Resume(identity_.container_id, pid_->load(), deadline);
+}
+
+absl::Status LiveSandbox::SettleResume(Deadline deadline) {
+  MutexLock change(change_mu_);
+  return pause_.Settle(identity_.container_id, deadline);
+}
+
 absl::StatusOr<std::string> LiveSandbox::Freeze(const std::string& reason, Deadline deadline) {
   return FreezeBy(reason, /*quickly=*/false, deadline);
 }
@@ -506,10 +612,13 @@ absl::StatusOr<std::string> LiveSandbox::FreezeBy(const std::string& reason, boo
   // The mark covers a crash in between. One that cannot be written holds nothing up: what stands
   // still is what counts.
   absl::Status marked = WriteHold(paths_.hold, {.method = kFrozenByEngine, .reason = reason});
-  auto method =
-      quickly ? FreezeContainerQuickly(host_.engine, host_.abilities, identity_.container_id,
-                                       pid_->load(), deadline)
-              : FreezeContainer(host_.engine, host_.abilities, identity_.container_id, deadline);
+  absl::StatusOr<std::string> method = std::string(kFrozenByEngine);
+  if (!pause_.TurnIntoFreeze(identity_.container_id, pid_->load(), deadline)) {
+    method = quickly
+                 ? FreezeContainerQuickly(host_.engine, host_.abilities, identity_.container_id,
+                                          pid_->load(), deadline)
+                 : FreezeContainer(host_.engine, host_.abilities, identity_.container_id, deadline);
+  }
   if (method.ok() && *method == kKilled) {
     (void)RemoveHold(paths_.hold);
     {
@@ -524,6 +633,7 @@ absl::StatusOr<std::string> LiveSandbox::FreezeBy(const std::string& reason, boo
         marked.ok()) {
       marked = again;
     }
+    pause_.RemoveMark();
     {
       MutexLock lock(mu_);
       frozen_by_ = *method;
@@ -588,6 +698,10 @@ absl::Status LiveSandbox::Close(Deadline deadline) {
   TellWaiters(absl::UnavailableError(kWhy));
   processes_.LoseAll(kWhy);
   Detach();
+  if (pause_.paused()) {
+    // A signal waits at the door of what stands still.
+    (void)pause_.Resume(identity_.container_id, pid_->load(), deadline);
+  }
   return Remove(host_, identity_, deadline);
 }
 

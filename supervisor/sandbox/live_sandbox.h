@@ -15,6 +15,7 @@
 #include "supervisor/base/status.h"
 #include "supervisor/base/unique_fd.h"
 #include "supervisor/sandbox/freezer.h"
+#include "supervisor/sandbox/idle_pause.h"
 #include "supervisor/sandbox/sandbox.h"
 #include "supervisor/sandbox/sandbox_paths.h"
 
@@ -23,8 +24,8 @@ namespace creel {
 // The Sandbox behind sandbox.h: a container that was made or adopted, with its link and processes.
 class LiveSandbox final : public Sandbox, public std::enable_shared_from_this<LiveSandbox> {
  public:
-  // `paths` and `identity` as the container was made; `first` as in ShimLink.
-  LiveSandbox(const Host& host, SandboxIdentity identity, bool first);
+  // `paths` and `identity` as the container was made; `first` and `ahead` as in ShimLink.
+  LiveSandbox(const Host& host, SandboxIdentity identity, bool first, bool ahead = false);
   ~LiveSandbox() override;
 
   // Begins to listen; before the container runs.
@@ -34,7 +35,13 @@ class LiveSandbox final : public Sandbox, public std::enable_shared_from_this<Li
   // Waits until the shim has called, or the container has ended, which the message then tells.
   //   kUnavailable       the container ended
   //   kDeadlineExceeded  the shim has not called
+  // One that was made ahead is waited for only until it is there to be begun with.
   absl::Status WaitForLink(Deadline deadline);
+  // Of one that was made ahead: the shim is there, and waits.
+  [[nodiscard]] bool waiting() const;
+  // Of one that was made ahead: from here on it is `identity`'s, which has the same id. Opens the
+  // way out, hands the shim its key and setup, and waits for its answer.
+  absl::Status Begin(const SandboxIdentity& identity, Deadline deadline);
   // Fills in what Create found out.
   void SetIdentity(const SandboxIdentity& identity) { identity_ = identity; }
   // Begins to look at a workspace that has no size of its own.
@@ -50,6 +57,12 @@ class LiveSandbox final : public Sandbox, public std::enable_shared_from_this<Li
   absl::StatusOr<std::string> Freeze(const std::string& reason, Deadline deadline) override;
   absl::StatusOr<std::string> FreezeQuickly(const std::string& reason, Deadline deadline) override;
   absl::Status Thaw(Deadline deadline) override;
+  absl::StatusOr<bool> PauseIdle(const std::function<bool()>& idle, bool with_running,
+                                 Deadline deadline) override;
+  [[nodiscard]] bool paused() const override { return pause_.paused(); }
+  absl::Status Resume(Deadline deadline) override;
+  absl::Status SettleResume(Deadline deadline) override;
+  [[nodiscard]] bool unsettled() const override { return pause_.unsettled(); }
   absl::Status Close(Deadline deadline) override;
   void ContainerGone(const std::string& why) override;
   std::shared_ptr<void> OnLost(LostCallback callback) override;
@@ -64,6 +77,16 @@ class LiveSandbox final : public Sandbox, public std::enable_shared_from_this<Li
 
  private:
   absl::StatusOr<std::string> FreezeBy(const std::string& reason, bool quickly, Deadline deadline);
+  // Who may connect from inside, and how that is made sure.
+  struct Peer {
+    std::optional<uint32_t> uid;
+    std::function<int()> pid;
+    uint32_t socket_mode = 0600;
+  };
+  [[nodiscard]] Peer PeerOf() const;
+  absl::Status OpenWayOut();
+  // What PauseIdle's caller cannot see of its being in use.
+  bool InUse(bool with_running);
 
   using StubPtr = std::shared_ptr<shim::v1::Shim::StubInterface>;
   // Those who wait for the end of this sandbox. Outlives it, as registrations do.
@@ -98,8 +121,12 @@ class LiveSandbox final : public Sandbox, public std::enable_shared_from_this<Li
   // Shared with what may outlive this.
   const std::shared_ptr<std::atomic<int>> pid_ = std::make_shared<std::atomic<int>>(0);
   EventLimiter drops_told_;
+  // Changed under change_mu_ only.
+  IdlePause pause_;
+  // When the shim was last asked for, steady clock's nanoseconds.
+  std::atomic<int64_t> asked_at_{0};
 
-  // One at a time of Freeze, Thaw and Close; taken before mu_.
+  // One at a time of Freeze, Thaw, Close, pausing and resuming; taken before mu_.
   Mutex change_mu_;
 
   mutable Mutex mu_;
@@ -112,6 +139,9 @@ class LiveSandbox final : public Sandbox, public std::enable_shared_from_this<Li
   // Why there is no stub.
   std::string down_reason_ ABSL_GUARDED_BY(mu_) = "its shim has not called yet";
   std::string version_ ABSL_GUARDED_BY(mu_);
+  // The shim is not to be begun with yet.
+  bool ahead_ ABSL_GUARDED_BY(mu_);
+  bool waiting_ ABSL_GUARDED_BY(mu_) = false;
   // The commands that ran before a restart are not known yet.
   bool adopt_ ABSL_GUARDED_BY(mu_);
   std::deque<DroppedPeer> dropped_ ABSL_GUARDED_BY(mu_);

@@ -106,6 +106,31 @@ absl::Status AttachMountOn(int mount, int target) {
   return absl::OkStatus();
 }
 
+absl::Status MoveMountOn(const std::string& source, int target) {
+  if (::move_mount(AT_FDCWD, source.c_str(), target, "", MOVE_MOUNT_T_EMPTY_PATH) != 0) {
+    return ErrnoStatus(errno, fmt::format("move the mount '{}'", source));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status MountShared(const std::string& folder) {
+  if (::mount(folder.c_str(), folder.c_str(), nullptr, MS_BIND, nullptr) != 0 ||
+      ::mount(nullptr, folder.c_str(), nullptr, MS_SHARED, nullptr) != 0) {
+    return ErrnoStatus(errno, fmt::format("mount '{}' on itself", folder));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status MakePrivate(int mount) {
+  struct mount_attr attributes {};
+  attributes.propagation = MS_PRIVATE;
+  if (::mount_setattr(mount, "", AT_EMPTY_PATH | AT_RECURSIVE, &attributes, sizeof attributes) !=
+      0) {
+    return ErrnoStatus(errno, "make a mount private");
+  }
+  return absl::OkStatus();
+}
+
 absl::Status MountTmpfs(const std::string& target, uint64_t bytes) {
   const std::string options = fmt::format("size={},nr_inodes=64,mode=0700", bytes);
   if (::mount("creel", target.c_str(), "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC,

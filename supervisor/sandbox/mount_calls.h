@@ -25,6 +25,16 @@ absl::Status AttachMount(int mount, int dir, const std::string& name);
 // Puts a mount on what `target` (O_PATH) has open, wherever that is called now.
 absl::Status AttachMountOn(int mount, int target);
 
+// Moves the mount at `source`, which lies in a private one, with all below it onto what `target`
+// (O_PATH) has open.
+absl::Status MoveMountOn(const std::string& source, int target);
+
+// Mounts `folder` on itself, so that what is mounted on it from now on spreads to its slaves.
+absl::Status MountShared(const std::string& folder);
+// From now on nothing that is mounted on `mount`, the root of one, or taken from it, spreads; what
+// it has on it stays where it is.
+absl::Status MakePrivate(int mount);
+
 // A small file system in memory, private: what is mounted in it does not spread.
 absl::Status MountTmpfs(const std::string& target, uint64_t bytes);
 absl::Status MountExt4(const std::string& device, const std::string& target);

@@ -1,8 +1,6 @@
 #include "supervisor/sandbox/sandbox.h"
 
 #include <fmt/format.h>
-#include <sys/stat.h>
-#include <sys/utsname.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -18,7 +16,10 @@
 #include "supervisor/sandbox/dir_tree.h"
 #include "supervisor/sandbox/freezer.h"
 #include "supervisor/sandbox/host_abilities.h"
+#include "supervisor/sandbox/idle_pause.h"
 #include "supervisor/sandbox/live_sandbox.h"
+#include "supervisor/sandbox/opening.h"
+#include "supervisor/sandbox/pooled_container.h"
 #include "supervisor/sandbox/sandbox_paths.h"
 #include "supervisor/sandbox/workspace.h"
 
@@ -33,48 +34,6 @@ constexpr seconds kAdoptTime{5};
 // For what tools left in a folder that only they may empty.
 constexpr seconds kEmptyTime{30};
 
-// The engine's word for this machine's kind.
-std::string HostArchitecture() {
-  struct utsname about {};
-  if (::uname(&about) != 0) {
-    return {};
-  }
-  const std::string machine = about.machine;
-  return machine == "x86_64" ? "amd64" : machine == "aarch64" ? "arm64" : machine;
-}
-
-absl::StatusOr<ImageInfo> FindImage(Engine& engine, const std::string& image, Deadline deadline) {
-  auto info = engine.InspectImage(image, deadline);
-  if (!info.ok()) {
-    if (info.status().code() == absl::StatusCode::kNotFound) {
-      return absl::NotFoundError(
-          fmt::format("image '{}' is not on this host: build Creel's own with "
-                      "docker/setup/sandbox-image.sh, fetch it with 'docker pull {}', or set "
-                      "sandbox.image",
-                      Printable(image, 256), Printable(image, 256)));
-    }
-    return info.status();
-  }
-  const std::string host = HostArchitecture();
-  if (!info->architecture.empty() && !host.empty() && info->architecture != host) {
-    return absl::FailedPreconditionError(fmt::format("image '{}' is for {}, and this host is {}",
-                                                     Printable(image, 256),
-                                                     Printable(info->architecture, 32), host));
-  }
-  return info;
-}
-
-absl::Status MakeFolders(const Sandbox::Host& host, const SandboxPaths& paths) {
-  RETURN_IF_ERROR(MakeDirectories(SpoolDir(host.config.paths), 0700));
-  const std::string parent = paths.link_dir.substr(0, paths.link_dir.rfind('/'));
-  // Sockets in there may be open to every uid, as where the engine maps them.
-  RETURN_IF_ERROR(MakeDirectories(parent, 0700));
-  if (::chmod(parent.c_str(), 0700) != 0) {
-    return ErrnoStatus(errno, fmt::format("close '{}' to others", parent));
-  }
-  return MakeDirectories(paths.link_dir, 0755);
-}
-
 class Opening {
  public:
   Opening(const Sandbox::Host& host, SandboxIdentity& identity, Deadline deadline)
@@ -84,7 +43,7 @@ class Opening {
         paths_(SandboxPaths::For(host.config.paths, identity.id)) {}
 
   absl::StatusOr<std::shared_ptr<Sandbox>> Run() {
-    RETURN_IF_ERROR(MakeFolders(host_, paths_));
+    RETURN_IF_ERROR(MakeSandboxFolders(host_.config.paths, paths_));
     // The engine is asked while the mounts are made.
     auto image = std::async(std::launch::async,
                             [this] { return FindImage(host_.engine, identity_.image, deadline_); });
@@ -222,6 +181,21 @@ absl::StatusOr<std::shared_ptr<Sandbox>> Sandbox::Create(const Host& host,
   return made;
 }
 
+absl::StatusOr<std::unique_ptr<PooledSandbox>> Sandbox::MakeAhead(const Host& host,
+                                                                  SandboxIdentity& identity,
+                                                                  Deadline deadline) {
+  RETURN_IF_ERROR(CheckIdentity(identity, host.config, host.abilities));
+  auto made = MakePooledContainer(host, identity, deadline);
+  if (!made.ok()) {
+    if (absl::Status removed = Remove(host, identity, After(kCleanupTime)); !removed.ok()) {
+      return Annotate(made.status(),
+                      fmt::format("what was made of sandbox '{}' could not be removed ({})",
+                                  identity.id, std::string(removed.message())));
+    }
+  }
+  return made;
+}
+
 absl::StatusOr<std::shared_ptr<Sandbox>> Sandbox::Adopt(const Host& host,
                                                         const SandboxIdentity& identity,
                                                         Deadline deadline) {
@@ -242,13 +216,16 @@ absl::StatusOr<std::shared_ptr<Sandbox>> Sandbox::Adopt(const Host& host,
         fmt::format("container '{}' ended while no supervisor ran, with exit code {}{}", name,
                     info.exit_code, info.oom_killed ? " (out of memory)" : ""));
   }
-  RETURN_IF_ERROR(MakeFolders(host, paths));
+  RETURN_IF_ERROR(MakeSandboxFolders(host.config.paths, paths));
   auto sandbox = std::make_shared<LiveSandbox>(host, identity, /*first=*/false);
   sandbox->SetContainer(info);
   RETURN_IF_ERROR(sandbox->Listen());
   auto hold = ReadHold(paths.hold);
   if (!hold.ok() && hold.status().code() != absl::StatusCode::kNotFound) {
     return hold.status();
+  }
+  if (!hold.ok()) {
+    RETURN_IF_ERROR(IdlePause::Recover(host.engine, info.id, paths.idle, info.state, deadline));
   }
   if (!hold.ok() && info.state == ContainerState::kPaused) {
     hold = Hold{.method = kFrozenByEngine, .reason = "it was paused while no supervisor ran"};
@@ -280,7 +257,7 @@ absl::Status Sandbox::Remove(const Host& host, const SandboxIdentity& identity, 
   }
   const SandboxPaths paths = SandboxPaths::For(host.config.paths, identity.id);
   const std::string name = ContainerName(identity.id);
-  if (auto hold = ReadHold(paths.hold); hold.ok()) {
+  if (ReadHold(paths.hold).ok() || IdlePause::Marked(paths.idle)) {
     (void)KillFrozenContainer(host.engine, host.abilities, name, deadline);
   }
   // By its name, as a creation that was cut short knows no id.

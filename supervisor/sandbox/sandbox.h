@@ -50,6 +50,8 @@ struct EgressDoor {
   std::function<int()> peer_pid;
 };
 
+class PooledSandbox;
+
 enum class SandboxState { kRunning, kFrozen, kLost, kClosed };
 
 // One container with its workspace, its link and its processes. Thread-safe.
@@ -85,6 +87,12 @@ class Sandbox {
   static absl::StatusOr<std::shared_ptr<Sandbox>> Create(const Host& host,
                                                          SandboxIdentity& identity,
                                                          Deadline deadline);
+  // Makes a container for a session that is not known yet, and waits until its shim has called; the
+  // shim is told nothing. Of `identity` count id, key, tool uid, image, runtime and limits; what
+  // Create fills in is filled in. Errors as Create, and nothing is left behind.
+  static absl::StatusOr<std::unique_ptr<PooledSandbox>> MakeAhead(const Host& host,
+                                                                  SandboxIdentity& identity,
+                                                                  Deadline deadline);
   // Takes over a container that lives since before a restart.
   static absl::StatusOr<std::shared_ptr<Sandbox>> Adopt(const Host& host,
                                                         const SandboxIdentity& identity,
@@ -116,6 +124,32 @@ class Sandbox {
   // What of the last freeze would not outlast a restart; empty: nothing.
   [[nodiscard]] virtual std::string freeze_warning() const { return {}; }
   virtual absl::Status Thaw(Deadline deadline) = 0;
+
+  // Lets its processes stand still while nobody calls, which is no freeze: the state stays
+  // kRunning, and Resume, or the next call of shim(), lets them go on. False, and nothing is done,
+  // if it is in use: `idle` says that it is not, and is asked again once calls would see that it is
+  // paused; with `with_running` left out, neither may a command or another process of the tools run
+  // in it. What the engine cannot pause now stays awake.
+  virtual absl::StatusOr<bool> PauseIdle(const std::function<bool()>& idle, bool with_running,
+                                         Deadline deadline) {
+    static_cast<void>(idle);
+    static_cast<void>(with_running);
+    static_cast<void>(deadline);
+    return false;
+  }
+  [[nodiscard]] virtual bool paused() const { return false; }
+  // In milliseconds, where we can write the control group; the engine is then told by SettleResume,
+  // which nobody has to wait for. One that is not paused, or was frozen, is left as it is.
+  virtual absl::Status Resume(Deadline deadline) {
+    static_cast<void>(deadline);
+    return absl::OkStatus();
+  }
+  virtual absl::Status SettleResume(Deadline deadline) {
+    static_cast<void>(deadline);
+    return absl::OkStatus();
+  }
+  [[nodiscard]] virtual bool unsettled() const { return false; }
+
   // Ends it and removes everything.
   virtual absl::Status Close(Deadline deadline) = 0;
 
@@ -133,6 +167,31 @@ class Sandbox {
   // Bytes used in the workspace; 0 where unknown.
   [[nodiscard]] virtual uint64_t WorkspaceUsed() const = 0;
   [[nodiscard]] virtual std::vector<BindMount> mounts() const = 0;
+};
+
+// A container that waits for its session: it is nobody's, nothing runs in it but a shim that has
+// been told nothing, and it has no way out. It serves one session, once. Not thread-safe.
+// Destroying it leaves the container for Sandbox::Remove.
+class PooledSandbox {
+ public:
+  virtual ~PooledSandbox() = default;
+
+  [[nodiscard]] virtual const SandboxIdentity& identity() const = 0;
+  // Its shim still waits.
+  [[nodiscard]] virtual bool ready() const = 0;
+  // Whether a sandbox that is asked to be `wanted` can be made of it.
+  [[nodiscard]] virtual bool Serves(const SandboxIdentity& wanted) const = 0;
+  // The image it was made of, as the engine names it.
+  [[nodiscard]] virtual const std::string& image_id() const = 0;
+  // What it costs while it waits: its own processes, and the engine's one for it where that is
+  // seen.
+  [[nodiscard]] virtual uint64_t memory_bytes() const = 0;
+
+  // Makes it the sandbox of `identity`, which has this one's id, key, uid and container: mounts its
+  // workspace, opens its way out and hands the shim its key and setup. Not to be called twice.
+  // After a failure the container is of no use; Sandbox::Remove takes it away. Errors as Create.
+  virtual absl::StatusOr<std::shared_ptr<Sandbox>> Claim(SandboxIdentity& identity,
+                                                         Deadline deadline) = 0;
 };
 
 }  // namespace creel

@@ -21,6 +21,7 @@ SandboxPaths SandboxPaths::For(const PathsConfig& paths, std::string_view id) {
       .image = own + "/workspace.img",
       .folder = own + "/workspace",
       .hold = own + "/hold",
+      .idle = own + "/idle",
   };
 }
 

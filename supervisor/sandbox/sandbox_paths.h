@@ -18,6 +18,7 @@ struct SandboxPaths {
   std::string image;     // <own_dir>/workspace.img, where it is sized
   std::string folder;    // <own_dir>/workspace, where it is watched
   std::string hold;      // <own_dir>/hold: there while the sandbox is frozen
+  std::string idle;      // <own_dir>/idle: there while it is paused as nobody calls
 
   static SandboxPaths For(const PathsConfig& paths, std::string_view id);
 };

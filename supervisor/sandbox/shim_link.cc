@@ -113,6 +113,7 @@ class ShimLink::Impl : public std::enable_shared_from_this<Impl> {
 
   absl::Status Open();
   void Close();
+  void Begin(shim::v1::SandboxSetup setup);
   void Drop(const absl::Status& why);
   EventLoop& loop() { return pool_.loop(); }
 
@@ -132,6 +133,11 @@ class ShimLink::Impl : public std::enable_shared_from_this<Impl> {
     EventLoop::Id timer = 0;
     // It said that it has a key already, and is asked to prove that it is ours.
     bool asked_again = false;
+    // Of those in the pool that all links share. One that waits to be begun with has none, as there
+    // may be hundreds and nothing of it is read.
+    bool has_place = true;
+    // Its process; 0: not to be seen.
+    int pid = 0;
   };
   struct Connection {
     uint64_t serial = 0;
@@ -143,8 +149,11 @@ class ShimLink::Impl : public std::enable_shared_from_this<Impl> {
   void OnConnecting();
   [[nodiscard]] bool HasRoom() const;
   void WaitForRoom();
+  void Unpark();
   void Admit(UniqueFd peer);
-  absl::Status CheckCredentials(int peer) const;
+  absl::Status CheckCredentials(int peer, int* pid) const;
+  void GivePlace(Candidate& candidate);
+  void StartProof(uint64_t serial);
   void SayHello(uint64_t serial, bool with_key);
   void OnHello(uint64_t serial, const std::shared_ptr<Hello>& hello, const grpc::Status& status);
   absl::Status CheckProof(const Hello& hello) const;
@@ -159,6 +168,8 @@ class ShimLink::Impl : public std::enable_shared_from_this<Impl> {
   bool closed_ = false;
   // A peer passed descriptors, which takes a hostile process with PID 1's uid.
   bool poisoned_ = false;
+  // Whoever connects beside the one that waits to be begun with waits too, without a timer.
+  bool parked_ = false;
   UniqueFd listener_;
   EventLoop::Id watch_ = 0;
   EventLoop::Id retry_ = 0;
@@ -195,15 +206,42 @@ void ShimLink::Impl::Close() {
   CloseListener();
   for (auto& [serial, candidate] : candidates_) {
     pool_.loop().Cancel(candidate.timer);
-    candidate.hello->context.TryCancel();
+    if (candidate.hello != nullptr) {
+      candidate.hello->context.TryCancel();
+    }
     pool_.guard().Drop(candidate.guard_id, absl::CancelledError("the link is closed"));
-    pool_.GivePlace();
+    GivePlace(candidate);
   }
   candidates_.clear();
   if (connection_.has_value()) {
     pool_.guard().Drop(connection_->guard_id, absl::CancelledError("the link is closed"));
     connection_.reset();
   }
+}
+
+void ShimLink::Impl::GivePlace(Candidate& candidate) {
+  if (std::exchange(candidate.has_place, false)) {
+    pool_.GivePlace();
+  }
+}
+
+void ShimLink::Impl::Begin(shim::v1::SandboxSetup setup) {
+  options_.setup = std::move(setup);
+  if (closed_ || !std::exchange(options_.ahead, false)) {
+    return;
+  }
+  for (const auto& [serial, candidate] : candidates_) {
+    // It may have come before it was known which process it has to be.
+    const int expected = options_.expected_pid ? options_.expected_pid() : 0;
+    if (expected != 0 && candidate.pid != expected) {
+      pool_.guard().Drop(candidate.guard_id, absl::PermissionDeniedError(fmt::format(
+                                                 "it is process {}, not the container's first, {}",
+                                                 candidate.pid, expected)));
+      continue;
+    }
+    StartProof(serial);
+  }
+  Unpark();
 }
 
 void ShimLink::Impl::Drop(const absl::Status& why) {
@@ -257,6 +295,10 @@ void ShimLink::Impl::WaitForRoom() {
     return;
   }
   pool_.loop().Change(watch_, 0);
+  if (options_.ahead && !HasRoom()) {
+    parked_ = true;
+    return;
+  }
   retry_ = pool_.loop().After(kRetryAccept, [self = shared_from_this()] {
     self->retry_ = 0;
     if (self->closed_ || !self->listener_.valid()) {
@@ -278,8 +320,15 @@ void ShimLink::Impl::WaitForRoom() {
   });
 }
 
-absl::Status ShimLink::Impl::CheckCredentials(int peer) const {
+void ShimLink::Impl::Unpark() {
+  if (std::exchange(parked_, false) && listener_.valid()) {
+    pool_.loop().Change(watch_, EPOLLIN);
+  }
+}
+
+absl::Status ShimLink::Impl::CheckCredentials(int peer, int* pid) const {
   ASSIGN_OR_RETURN(const PeerCredentials found, CredentialsOf(peer));
+  *pid = found.pid;
   if (options_.peer_uid.has_value() && found.uid != *options_.peer_uid) {
     return absl::PermissionDeniedError(
         fmt::format("it is of uid {}, not {}", found.uid, *options_.peer_uid));
@@ -294,7 +343,8 @@ absl::Status ShimLink::Impl::CheckCredentials(int peer) const {
 
 // Has taken a place in the pool.
 void ShimLink::Impl::Admit(UniqueFd peer) {
-  if (const absl::Status checked = CheckCredentials(peer.get()); !checked.ok()) {
+  int pid = 0;
+  if (const absl::Status checked = CheckCredentials(peer.get(), &pid); !checked.ok()) {
     pool_.GivePlace();
     shutdown(peer.get(), SHUT_RDWR);
     pool_.guard().closer().Close(std::move(peer));
@@ -314,9 +364,23 @@ void ShimLink::Impl::Admit(UniqueFd peer) {
   }
   Candidate& candidate = candidates_[serial];
   candidate.guard_id = guarded->id;
+  candidate.pid = pid;
   candidate.since = std::chrono::steady_clock::now();
   candidate.stub = shim::v1::Shim::NewStub(
       MakeChannel(std::move(guarded->inner), options_.bounds.max_frame_bytes));
+  if (!options_.ahead) {
+    StartProof(serial);
+    return;
+  }
+  GivePlace(candidate);
+  if (callbacks_.on_waiting) {
+    callbacks_.on_waiting(true);
+  }
+}
+
+void ShimLink::Impl::StartProof(uint64_t serial) {
+  Candidate& candidate = candidates_.at(serial);
+  candidate.since = std::chrono::steady_clock::now();
   candidate.timer =
       pool_.loop().After(kProofTime, [self = shared_from_this(), guard_id = candidate.guard_id] {
         self->pool_.guard().Drop(
@@ -391,7 +455,7 @@ void ShimLink::Impl::Proved(uint64_t serial, const std::string& version) {
   auto node = candidates_.extract(serial);
   const Candidate& proved = node.mapped();
   pool_.loop().Cancel(proved.timer);
-  pool_.GivePlace();
+  GivePlace(node.mapped());
   options_.first = false;
   connection_ = {.serial = serial, .guard_id = proved.guard_id};
   CloseListener();
@@ -429,9 +493,15 @@ void ShimLink::Impl::OnEnd(uint64_t serial, const absl::Status& why) {
     return;
   }
   pool_.loop().Cancel(it->second.timer);
-  it->second.hello->context.TryCancel();
+  if (it->second.hello != nullptr) {
+    it->second.hello->context.TryCancel();
+  }
+  GivePlace(it->second);
   candidates_.erase(it);
-  pool_.GivePlace();
+  Unpark();
+  if (options_.ahead && callbacks_.on_waiting) {
+    callbacks_.on_waiting(false);
+  }
   Report(fmt::format("dropped a peer: {}",
                      why.ok() ? "it hung up before it had proved itself" : Text(why)));
 }
@@ -458,6 +528,11 @@ ShimLink::ShimLink(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
 ShimLink::~ShimLink() {
   impl_->loop().Run([this] { impl_->Close(); });
+}
+
+void ShimLink::Begin(shim::v1::SandboxSetup setup) {
+  impl_->loop().Post(
+      [impl = impl_, setup = std::move(setup)]() mutable { impl->Begin(std::move(setup)); });
 }
 
 void ShimLink::Drop(const absl::Status& why) {

@@ -34,8 +34,10 @@ class ShimLink {
   struct Options {
     std::string directory;  // <run>/sandboxes/<id>; made by the caller, mounted at /run/creel
     std::string sandbox_id;
-    std::string key;               // 32 bytes
-    bool first = true;             // the shim has not got its key yet
+    std::string key;    // 32 bytes
+    bool first = true;  // the shim has not got its key yet
+    // The shim is kept waiting, and told nothing, until Begin.
+    bool ahead = false;
     shim::v1::SandboxSetup setup;  // sent together with the key
     // Uid that the peer's credentials must show; unset: not checked (runtimes that hide it).
     std::optional<uint32_t> peer_uid;
@@ -52,6 +54,8 @@ class ShimLink {
     std::function<void(std::shared_ptr<shim::v1::Shim::StubInterface> stub,
                        const std::string& version)>
         on_up;
+    // With `ahead`: a peer that may be the shim is here and waits; or it has gone again.
+    std::function<void(bool here)> on_waiting;
     // The connection ended; the link listens again by itself. OK: plain end of file.
     // kPermissionDenied: the peer passed descriptors; the link does not listen any more.
     std::function<void(const absl::Status& why)> on_down;
@@ -66,6 +70,9 @@ class ShimLink {
   ~ShimLink();
   ShimLink(const ShimLink&) = delete;
   ShimLink& operator=(const ShimLink&) = delete;
+
+  // With `ahead`: gives key and `setup` to the peer that waits, or to the next that comes.
+  void Begin(shim::v1::SandboxSetup setup);
 
   // Drops the present connection with this reason, which on_down then gets.
   void Drop(const absl::Status& why);

@@ -70,6 +70,13 @@ absl::Status Pass(const std::string& source, const std::string& target, const Mo
   return AttachMount(mount.get(), AT_FDCWD, target);
 }
 
+// In the slot: a workspace of Creel's own, and the empty folder that a container started ahead
+// sees.
+std::string OwnMount(const SandboxPaths& paths, bool sized) {
+  return paths.slot + (sized ? "/disk/data" : "/own");
+}
+std::string LateSlot(const SandboxPaths& paths) { return paths.slot + "/late"; }
+
 // Makes one sandbox's mounts; a function object so that the steps share what they need.
 class Preparation {
  public:
@@ -80,22 +87,108 @@ class Preparation {
   }
 
   absl::StatusOr<PreparedMounts> Run() {
-    RETURN_IF_ERROR(MakeDirectories(paths_.own_dir, 0700));
-    RETURN_IF_ERROR(CheckFreeSpace(paths_.own_dir, limits().free_space_floor_bytes, 0));
-    if (Root()) {
-      RETURN_IF_ERROR(MakeDirectories(paths_.slot, 0700));
-      RETURN_IF_ERROR(MountTmpfs(paths_.slot, 64u << 10));
-    }
-    RETURN_IF_ERROR(GiveOurs());
-    if (identity_.workspace.empty() || identity_.access == WorkspaceAccess::kNone) {
-      RETURN_IF_ERROR(GiveOwnWorkspace());
+    RETURN_IF_ERROR(Begin());
+    if (Own()) {
+      ASSIGN_OR_RETURN(const std::string own, MakeOwnWorkspace());
+      Give(own, workdir(), false);
     } else {
       RETURN_IF_ERROR(GiveFolder());
     }
     return std::move(prepared_);
   }
 
+  absl::StatusOr<PreparedMounts> RunAhead(bool late) {
+    RETURN_IF_ERROR(Begin());
+    ASSIGN_OR_RETURN(const std::string own, MakeOwnWorkspace());
+    if (!late) {
+      Give(own, workdir(), false);
+      return std::move(prepared_);
+    }
+    const std::string empty = LateSlot(paths_);
+    RETURN_IF_ERROR(MakeDirectories(empty, 0700));
+    RETURN_IF_ERROR(MountShared(empty));
+    prepared_.binds.push_back(
+        {.source = empty, .target = workdir(), .read_only = false, .slave = true});
+    return std::move(prepared_);
+  }
+
+  absl::StatusOr<PreparedMounts> RunLate(int pid) {
+    const std::string target = LateSlot(paths_);
+    // The slot itself, which what is mounted on it hides.
+    const UniqueFd slot(::open(target.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
+    if (!slot.valid()) {
+      return ErrnoStatus(errno, fmt::format("open '{}'", target));
+    }
+    RETURN_IF_ERROR(CheckFreeSpace(paths_.own_dir, limits().free_space_floor_bytes, 0));
+    std::string source;
+    if (Own()) {
+      source = OwnMount(paths_, host_.abilities.loop_mounts);
+      prepared_.bound = host_.abilities.loop_mounts ? "sized" : "watched";
+      const UniqueFd own(::open(source.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
+      if (!own.valid()) {
+        return ErrnoStatus(errno, fmt::format("open '{}'", source));
+      }
+      ASSIGN_OR_RETURN(const UniqueFd mount, CloneMount(own.get(), {}));
+      RETURN_IF_ERROR(AttachMountOn(mount.get(), slot.get()));
+    } else {
+      RETURN_IF_ERROR(GiveFolder());
+      // As a whole, with what is protected in it: at no time is there less.
+      source = paths_.slot + "/given";
+      RETURN_IF_ERROR(MoveMountOn(source, slot.get()));
+    }
+    const UniqueFd mounted(::open(target.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
+    if (!mounted.valid()) {
+      return ErrnoStatus(errno, fmt::format("open '{}'", target));
+    }
+    // First of the slot: taking down what is on it would else take it from the container too.
+    RETURN_IF_ERROR(MakePrivate(slot.get()));
+    RETURN_IF_ERROR(CheckArrived(mounted.get(), pid));
+    return std::move(prepared_);
+  }
+
  private:
+  [[nodiscard]] bool Own() const {
+    return identity_.workspace.empty() || identity_.access == WorkspaceAccess::kNone;
+  }
+
+  absl::Status Begin() {
+    RETURN_IF_ERROR(MakeDirectories(paths_.own_dir, 0700));
+    RETURN_IF_ERROR(CheckFreeSpace(paths_.own_dir, limits().free_space_floor_bytes, 0));
+    if (Root()) {
+      RETURN_IF_ERROR(MakeDirectories(paths_.slot, 0700));
+      RETURN_IF_ERROR(MountTmpfs(paths_.slot, 64u << 10));
+    }
+    return GiveOurs();
+  }
+
+  // What the container has at its workdir is what we mounted, with the same restrictions.
+  absl::Status CheckArrived(int mounted, int pid) {
+    const UniqueFd root(
+        ::open(fmt::format("/proc/{}/root", pid).c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+    struct open_how how {};
+    how.flags = O_PATH | O_CLOEXEC | O_DIRECTORY;
+    how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS;
+    const UniqueFd inside(
+        static_cast<int>(::syscall(SYS_openat2, root.get(), workdir().c_str(), &how, sizeof how)));
+    struct stat here {};
+    struct stat there {};
+    struct statvfs flags_here {};
+    struct statvfs flags_there {};
+    constexpr unsigned long kKept = ST_NOSUID | ST_NODEV | ST_RDONLY;
+    if (!inside.valid() || ::fstat(mounted, &here) != 0 || ::fstat(inside.get(), &there) != 0 ||
+        here.st_dev != there.st_dev || here.st_ino != there.st_ino ||
+        ::fstatvfs(mounted, &flags_here) != 0 || ::fstatvfs(inside.get(), &flags_there) != 0) {
+      return absl::UnavailableError("the workspace did not appear in the container");
+    }
+    const bool read_only = !Own() && identity_.access == WorkspaceAccess::kReadOnly;
+    if ((flags_here.f_flag & kKept) != (flags_there.f_flag & kKept) ||
+        (flags_there.f_flag & ST_NOSUID) == 0 || (flags_there.f_flag & ST_NODEV) == 0 ||
+        (read_only && (flags_there.f_flag & ST_RDONLY) == 0)) {
+      return absl::UnavailableError("the workspace has other flags in the container than outside");
+    }
+    return absl::OkStatus();
+  }
+
   [[nodiscard]] const LimitsConfig& limits() const { return identity_.limits; }
   [[nodiscard]] bool Root() const { return host_.abilities.root; }
   [[nodiscard]] std::string workdir() const { return host_.config.sandbox.workdir; }
@@ -133,7 +226,8 @@ class Preparation {
         {.source = source, .target = target, .read_only = false, .recursive = recursive});
   }
 
-  absl::Status GiveOwnWorkspace() {
+  // Makes the workspace that is Creel's own, and returns where it can be mounted from.
+  absl::StatusOr<std::string> MakeOwnWorkspace() {
     if (host_.abilities.loop_mounts) {
       prepared_.bound = "sized";
       RETURN_IF_ERROR(
@@ -143,15 +237,14 @@ class Preparation {
       const std::string disk = paths_.slot + "/disk";
       RETURN_IF_ERROR(MakeDirectories(disk, 0700));
       RETURN_IF_ERROR(MountExt4(device, disk));
-      const std::string data = disk + "/data";
+      std::string data = OwnMount(paths_, true);
       if (::mkdir(data.c_str(), 0700) != 0 ||
           ::chown(data.c_str(), prepared_.tool_uid, prepared_.tool_gid) != 0 ||
           ::chmod(data.c_str(), 0755) != 0) {
         return ErrnoStatus(errno, fmt::format("make '{}'", data));
       }
       (void)::rmdir((disk + "/lost+found").c_str());
-      Give(data, workdir(), false);
-      return absl::OkStatus();
+      return data;
     }
     RETURN_IF_ERROR(RequireConcession(host_.config, "no-sized-workspace",
                                       fmt::format("a workspace of limited size cannot be made ({})",
@@ -168,13 +261,12 @@ class Preparation {
       // closed.
       return ErrnoStatus(errno, fmt::format("open '{}' to the tools", paths_.folder));
     }
-    if (Root()) {
-      RETURN_IF_ERROR(Pass(paths_.folder, paths_.slot + "/own", {}, true));
-      Give(paths_.slot + "/own", workdir(), false);
-    } else {
-      prepared_.binds.push_back({.source = paths_.folder, .target = workdir(), .read_only = false});
+    if (!Root()) {
+      return paths_.folder;
     }
-    return absl::OkStatus();
+    std::string own = OwnMount(paths_, false);
+    RETURN_IF_ERROR(Pass(paths_.folder, own, {}, true));
+    return own;
   }
 
   absl::Status GiveFolder() {
@@ -310,6 +402,30 @@ absl::StatusOr<PreparedMounts> PrepareMounts(const Sandbox::Host& host,
                                              const SandboxIdentity& identity,
                                              const SandboxPaths& paths) {
   return Preparation(host, identity, paths).Run();
+}
+
+absl::StatusOr<PreparedMounts> PrepareMountsAhead(const Sandbox::Host& host,
+                                                  const SandboxIdentity& identity,
+                                                  const SandboxPaths& paths, bool late) {
+  return Preparation(host, identity, paths).RunAhead(late);
+}
+
+absl::Status ReleaseMountsAhead(const SandboxPaths& paths) {
+  for (const char* held : {"/link", "/shim", "/hosts"}) {
+    RETURN_IF_ERROR(DetachMounts(paths.slot + held));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<PreparedMounts> MountLate(const Sandbox::Host& host, const SandboxIdentity& identity,
+                                         const SandboxPaths& paths, int pid) {
+  ASSIGN_OR_RETURN(PreparedMounts mounts, Preparation(host, identity, paths).RunLate(pid));
+  RETURN_IF_ERROR(ReleaseMounts(paths));
+  if (mounts.bound != "sized") {
+    // The one made ahead was not wanted. Its blocks go with the loop device, which just ended.
+    (void)::unlink(paths.image.c_str());
+  }
+  return mounts;
 }
 
 absl::Status ReleaseMounts(const SandboxPaths& paths) {

@@ -35,6 +35,25 @@ absl::StatusOr<PreparedMounts> PrepareMounts(const Sandbox::Host& host,
                                              const SandboxIdentity& identity,
                                              const SandboxPaths& paths);
 
+// The same for a container that is started before its session is known: nothing of anybody's is in
+// it. A workspace of Creel's own is made for `identity`'s tool uid. With `late` that waits in the
+// slot, and the container has an empty folder in its place that shows what MountLate puts there;
+// else it is mounted at once.
+absl::StatusOr<PreparedMounts> PrepareMountsAhead(const Sandbox::Host& host,
+                                                  const SandboxIdentity& identity,
+                                                  const SandboxPaths& paths, bool late);
+
+// Once the container that PrepareMountsAhead was for runs: what it holds now goes from the slot,
+// and what the claim needs stays.
+absl::Status ReleaseMountsAhead(const SandboxPaths& paths);
+
+// Puts the workspace of `identity`, the one made ahead or the folder it names, into the container
+// whose first process is `pid`, looks from outside whether it is there as it should be, and cuts
+// the tie, so that nothing that is mounted later gets in. Errors as PrepareMounts, and
+//   kUnavailable  it is not to be seen in the container
+absl::StatusOr<PreparedMounts> MountLate(const Sandbox::Host& host, const SandboxIdentity& identity,
+                                         const SandboxPaths& paths, int pid);
+
 // Once the container runs it holds all it needs; the host's own mount points can go. The sized
 // image stays in use until the container ends.
 absl::Status ReleaseMounts(const SandboxPaths& paths);

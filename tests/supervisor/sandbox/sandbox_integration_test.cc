@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <stdlib.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -431,6 +432,65 @@ TEST_SUITE("Sandbox") {
       CHECK((reason.find(row.expected) != std::string::npos ||
              reason.find("ended") != std::string::npos));
     }
+  }
+
+  TEST_CASE(
+      "one made ahead becomes a session's, where mounts may come late and where they may not") {
+    for (const bool root : {true, false}) {
+      CAPTURE(root);
+      House house([&](Config& config) {
+        if (!root) {
+          config.concessions = {"no-sized-workspace"};
+        }
+      });
+      // As a member of the docker group finds it.
+      house.abilities.root = house.abilities.root && root;
+      house.abilities.loop_mounts = house.abilities.loop_mounts && root;
+      SandboxIdentity identity = house.NewIdentity();
+      auto pooled = Sandbox::MakeAhead(*house.host, identity, After(seconds(60)));
+      house.made.push_back(identity);
+      REQUIRE_MESSAGE(pooled.ok(), pooled.status().ToString());
+      CHECK((*pooled)->ready());
+      CHECK((*pooled)->memory_bytes() > 1u << 20);
+      SandboxIdentity given = identity;
+      given.workspace = house.dir + "/given";
+      given.access = WorkspaceAccess::kReadWrite;
+      // What cannot be mounted later is no use to a session with a folder of its own.
+      CHECK((*pooled)->Serves(given) == root);
+      CHECK((*pooled)->Serves(identity));
+      SandboxIdentity session = identity;
+      session.env = {{"FOR", "this session"}};
+      const auto began = std::chrono::steady_clock::now();
+      auto sandbox = (*pooled)->Claim(session, After(seconds(10)));
+      REQUIRE_MESSAGE(sandbox.ok(), sandbox.status().ToString());
+      MESSAGE("claimed in us: " << std::chrono::duration_cast<std::chrono::microseconds>(
+                                       std::chrono::steady_clock::now() - began)
+                                       .count());
+      CHECK_FALSE((*pooled)->Claim(session, After(seconds(10))).ok());
+      const Ran ran = House::Run(**sandbox, "echo $FOR; id -u; echo x > mine && stat -c %u mine");
+      CHECK(ran.out == fmt::format("this session\n{0}\n{0}\n", identity.tool_uid));
+      CHECK((*sandbox)->identity().workspace_bound == (root ? "sized" : "watched"));
+      // It is adopted like any other.
+      pooled->reset();
+      sandbox->reset();
+      auto adopted = Sandbox::Adopt(*house.host, session, After(seconds(30)));
+      REQUIRE_MESSAGE(adopted.ok(), adopted.status().ToString());
+      CHECK(House::Run(**adopted, "cat mine").out == "x\n");
+    }
+  }
+
+  TEST_CASE("a late workspace that does not reach the container is found out") {
+    House house;
+    SandboxIdentity identity = house.NewIdentity();
+    auto pooled = Sandbox::MakeAhead(*house.host, identity, After(seconds(60)));
+    house.made.push_back(identity);
+    REQUIRE_MESSAGE(pooled.ok(), pooled.status().ToString());
+    // As where the engine's mounts are not ours: the tie is cut before.
+    const SandboxPaths paths = SandboxPaths::For(house.config.paths, identity.id);
+    REQUIRE(::mount(nullptr, (paths.slot + "/late").c_str(), nullptr, MS_PRIVATE, nullptr) == 0);
+    auto sandbox = (*pooled)->Claim(identity, After(seconds(10)));
+    CHECK(sandbox.status().code() == absl::StatusCode::kUnavailable);
+    CHECK(sandbox.status().message().find("did not appear") != absl::string_view::npos);
   }
 
   TEST_CASE("what cannot be made says why and leaves nothing behind") {

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
@@ -35,12 +36,23 @@ class TempDirectory {
   std::string path_;
 };
 
+bool Within(milliseconds time, const std::function<bool()>& holds) {
+  const Deadline deadline = After(time);
+  while (!holds()) {
+    if (std::chrono::steady_clock::now() > deadline) {
+      return false;
+    }
+    std::this_thread::sleep_for(milliseconds(5));
+  }
+  return true;
+}
+
 // A link and what its callbacks told.
 class Sandbox {
  public:
   explicit Sandbox(LinkPool& pool, bool first = true,
                    const std::function<void(ShimLink::Options&)>& change = {},
-                   const std::string& below = "")
+                   const std::string& below = "", std::function<void(bool)> on_waiting = {})
       : directory_(temp_.path() + below) {
     std::filesystem::create_directories(directory_);
     ShimLink::Options options;
@@ -60,6 +72,7 @@ class Sandbox {
       stub_ = std::move(stub);
       changed_.SignalAll();
     };
+    callbacks.on_waiting = std::move(on_waiting);
     callbacks.on_down = [this](const absl::Status& why) {
       MutexLock lock(mu_);
       downs_.push_back(why);
@@ -441,6 +454,72 @@ TEST_SUITE("ShimLink") {
       CAPTURE(std::string(row.theirs));
       CHECK(CheckShimVersion(row.ours, row.theirs).ok() == row.speaks);
     }
+  }
+
+  TEST_CASE("one that is kept waiting is told nothing until it is begun with") {
+    auto pool = LinkPool::Start();
+    REQUIRE(pool.ok());
+    std::atomic<int> here{0};
+    Sandbox sandbox(
+        **pool, true, [](ShimLink::Options& options) { options.ahead = true; }, "",
+        [&](bool is_here) { here = is_here ? 1 : -1; });
+    FakeShim shim;
+    REQUIRE(shim.Call(sandbox.socket()));
+    REQUIRE(Within(seconds(5), [&] { return here == 1; }));
+    // Longer than a peer may take to prove itself: it is not its turn.
+    CHECK_FALSE(sandbox.UpWithin(milliseconds(1500)));
+    CHECK(shim.key().empty());
+    shim::v1::SandboxSetup setup;
+    setup.set_sandbox_id("0123456789abcdef");
+    sandbox.link().Begin(setup);
+    REQUIRE(sandbox.UpWithin(seconds(5)));
+    CHECK(shim.key() == std::string(32, 'k'));
+    CHECK(sandbox.Serves());
+  }
+
+  TEST_CASE("one that hangs up while it waits is missed, and the next takes its place") {
+    auto pool = LinkPool::Start();
+    REQUIRE(pool.ok());
+    std::atomic<int> here{0};
+    Sandbox sandbox(
+        **pool, true, [](ShimLink::Options& options) { options.ahead = true; }, "",
+        [&](bool is_here) { here = is_here ? 1 : -1; });
+    {
+      FakeShim shim;
+      REQUIRE(shim.Call(sandbox.socket()));
+      REQUIRE(Within(seconds(5), [&] { return here == 1; }));
+    }
+    REQUIRE(Within(seconds(5), [&] { return here == -1; }));
+    FakeShim next;
+    REQUIRE(next.Call(sandbox.socket()));
+    REQUIRE(Within(seconds(5), [&] { return here == 1; }));
+    shim::v1::SandboxSetup setup;
+    setup.set_sandbox_id("0123456789abcdef");
+    sandbox.link().Begin(setup);
+    CHECK(sandbox.UpWithin(seconds(5)));
+  }
+
+  TEST_CASE("one that is not the container's first process is not begun with") {
+    auto pool = LinkPool::Start();
+    REQUIRE(pool.ok());
+    std::atomic<int> here{0};
+    std::atomic<int> expected{0};
+    Sandbox sandbox(
+        **pool, true,
+        [&](ShimLink::Options& options) {
+          options.ahead = true;
+          options.expected_pid = [&] { return expected.load(); };
+        },
+        "", [&](bool is_here) { here = is_here ? 1 : -1; });
+    FakeShim shim;
+    REQUIRE(shim.Call(sandbox.socket()));
+    REQUIRE(Within(seconds(5), [&] { return here == 1; }));
+    // Known only now.
+    expected = 1;
+    sandbox.link().Begin({});
+    CHECK(sandbox.DroppedWithin(seconds(5), "not the container's first"));
+    CHECK_FALSE(sandbox.UpWithin(milliseconds(300)));
+    CHECK(shim.key().empty());
   }
 }
 

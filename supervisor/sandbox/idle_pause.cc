@@ -1,0 +1,146 @@
+#include "supervisor/sandbox/idle_pause.h"
+
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "supervisor/sandbox/cgroups.h"
+#include "supervisor/sandbox/dir_tree.h"
+
+namespace creel {
+namespace {
+
+// PID 1 and the process that it forks commands from.
+constexpr size_t kShimsOwn = 2;
+
+// The container's groups, if `pid` still is a process of it and they are ours to write.
+absl::StatusOr<ContainerCgroups> GroupsOf(const HostAbilities& abilities,
+                                          const std::string& container, int pid) {
+  if (!abilities.cgroup_freezer || pid <= 0) {
+    return absl::FailedPreconditionError("its control group is not to be written from here");
+  }
+  auto table = ReadWholeFile(fmt::format("/proc/{}/cgroup", pid), 65536);
+  if (!table.ok() || container.empty() || table->find(container) == std::string::npos) {
+    return absl::FailedPreconditionError("its control group is not to be seen from here");
+  }
+  return ContainerCgroups::OfProcess(pid, abilities.cgroup_root);
+}
+
+bool EngineSays(Engine& engine, const std::string& container, ContainerState state,
+                Deadline deadline) {
+  const auto info = engine.InspectContainer(container, deadline);
+  return info.ok() && info->state == state;
+}
+
+}  // namespace
+
+absl::Status IdlePause::Pause(const std::string& container, Deadline deadline) {
+  absl::Status paused = WriteWholeFile(mark_, "idle\n", 0600);
+  if (paused.ok()) {
+    paused = engine_.PauseContainer(container, deadline);
+    if (!paused.ok() && EngineSays(engine_, container, ContainerState::kPaused, deadline)) {
+      paused = absl::OkStatus();
+    }
+  }
+  if (!paused.ok()) {
+    RemoveMark();
+    Withdraw();
+  }
+  return paused;
+}
+
+absl::Status IdlePause::Resume(const std::string& container, int pid, Deadline deadline) {
+  if (!paused()) {
+    return absl::OkStatus();
+  }
+  if (const auto groups = GroupsOf(abilities_, container, pid);
+      groups.ok() && groups->Thaw().ok()) {
+    unsettled_.store(true);
+    paused_.store(false);
+    return absl::OkStatus();
+  }
+  const absl::Status resumed = engine_.UnpauseContainer(container, deadline);
+  if (!resumed.ok() && !EngineSays(engine_, container, ContainerState::kRunning, deadline)) {
+    return resumed;
+  }
+  paused_.store(false);
+  RemoveMark();
+  return absl::OkStatus();
+}
+
+absl::Status IdlePause::Settle(const std::string& container, Deadline deadline) {
+  if (!unsettled()) {
+    return absl::OkStatus();
+  }
+  const absl::Status told = engine_.UnpauseContainer(container, deadline);
+  if (!told.ok() && !EngineSays(engine_, container, ContainerState::kRunning, deadline)) {
+    return told;
+  }
+  unsettled_.store(false);
+  RemoveMark();
+  return absl::OkStatus();
+}
+
+bool IdlePause::TurnIntoFreeze(const std::string& container, int pid, Deadline deadline) {
+  if (paused_.exchange(false)) {
+    return true;
+  }
+  if (!unsettled()) {
+    return false;
+  }
+  if (const auto groups = GroupsOf(abilities_, container, pid);
+      groups.ok() && groups->Freeze(deadline).ok()) {
+    unsettled_.store(false);
+    return true;
+  }
+  // What the engine takes for paused it does not pause.
+  (void)Settle(container, deadline);
+  return false;
+}
+
+void IdlePause::RemoveMark() const { (void)::unlink(mark_.c_str()); }
+
+bool IdlePause::Marked(const std::string& mark) { return ::access(mark.c_str(), F_OK) == 0; }
+
+absl::Status IdlePause::Recover(Engine& engine, const std::string& container,
+                                const std::string& mark, ContainerState& state, Deadline deadline) {
+  if (!Marked(mark)) {
+    return absl::OkStatus();
+  }
+  if (state == ContainerState::kPaused) {
+    const absl::Status resumed = engine.UnpauseContainer(container, deadline);
+    if (!resumed.ok() && !EngineSays(engine, container, ContainerState::kRunning, deadline)) {
+      return resumed;
+    }
+    state = ContainerState::kRunning;
+  }
+  (void)::unlink(mark.c_str());
+  return absl::OkStatus();
+}
+
+absl::StatusOr<bool> RunsProcessOf(Engine& engine, const HostAbilities& abilities,
+                                   const std::string& container, int pid, uint32_t uid,
+                                   Deadline deadline) {
+  if (const auto groups = GroupsOf(abilities, container, pid); groups.ok()) {
+    ASSIGN_OR_RETURN(const std::vector<int> processes, groups->Processes());
+    if (uid == 0) {
+      return processes.size() > kShimsOwn;
+    }
+    return std::any_of(processes.begin(), processes.end(), [uid](int each) {
+      struct stat about {};
+      return ::stat(fmt::format("/proc/{}", each).c_str(), &about) == 0 && about.st_uid == uid;
+    });
+  }
+  ASSIGN_OR_RETURN(const std::vector<ProcessRow> rows, engine.Top(container, deadline));
+  if (uid == 0) {
+    return rows.size() > kShimsOwn;
+  }
+  return std::any_of(rows.begin(), rows.end(),
+                     [uid](const ProcessRow& row) { return row.uid == uid; });
+}
+
+}  // namespace creel
