@@ -31,6 +31,7 @@
 #include "supervisor/session/call_gate.h"
 #include "supervisor/session/policy_desk.h"
 #include "supervisor/session/session_manager.h"
+#include "supervisor/session/warm_pool.h"
 #include "supervisor/store/policy_store.h"
 #include "supervisor/store/store.h"
 
@@ -212,6 +213,18 @@ std::vector<Finding> OwnFindings(const SessionManager& sessions, const Store& st
                           .fix = "it is tried again by itself; close the session to have its "
                                  "sandbox made anew"});
     }
+  }
+  if (const auto pool = sessions.Pool(); pool != nullptr) {
+    const bool short_of = pool->ready < pool->wanted && !pool->why.empty();
+    findings.push_back({.id = "warm-pool",
+                        .severity = short_of ? Severity::kWarning : Severity::kOk,
+                        .title = fmt::format("{} of {} sandboxes are ready for sessions to come",
+                                             pool->ready, pool->wanted),
+                        .why = pool->why,
+                        .fix = short_of
+                                   ? "until then sessions open cold; see sessions.warm_pool in "
+                                     "docs/configuration.md"
+                                   : ""});
   }
   if (!store.set_aside().empty()) {
     findings.push_back({.id = "store-damaged",

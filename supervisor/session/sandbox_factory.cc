@@ -12,6 +12,11 @@ class Containers final : public SandboxFactory {
                                                   Deadline deadline) override {
     return Sandbox::Create(host, identity, deadline);
   }
+  absl::StatusOr<std::unique_ptr<PooledSandbox>> MakeAhead(const Sandbox::Host& host,
+                                                           SandboxIdentity& identity,
+                                                           Deadline deadline) override {
+    return Sandbox::MakeAhead(host, identity, deadline);
+  }
   absl::StatusOr<std::shared_ptr<Sandbox>> Adopt(const Sandbox::Host& host,
                                                  const SandboxIdentity& identity,
                                                  Deadline deadline) override {

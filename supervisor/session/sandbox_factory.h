@@ -16,6 +16,9 @@ class SandboxFactory {
   virtual absl::StatusOr<std::shared_ptr<Sandbox>> Create(const Sandbox::Host& host,
                                                           SandboxIdentity& identity,
                                                           Deadline deadline) = 0;
+  virtual absl::StatusOr<std::unique_ptr<PooledSandbox>> MakeAhead(const Sandbox::Host& host,
+                                                                   SandboxIdentity& identity,
+                                                                   Deadline deadline) = 0;
   virtual absl::StatusOr<std::shared_ptr<Sandbox>> Adopt(const Sandbox::Host& host,
                                                          const SandboxIdentity& identity,
                                                          Deadline deadline) = 0;

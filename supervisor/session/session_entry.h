@@ -62,6 +62,10 @@ struct SessionEntry {
   std::unique_ptr<ToolUidLease> uid;
   // Sandbox::OnLost's, for the record.
   std::shared_ptr<void> loss_watch;
+  // The container that was taken from the pool for it, until the opening turns it into `sandbox`.
+  std::unique_ptr<PooledSandbox> pooled;
+  // When it was last found in use, or the engine could not pause it: it is left alone for a while.
+  std::chrono::system_clock::time_point awake_at;
 
   // Microseconds since 1970, so that a call need not take the lock again.
   std::atomic<int64_t> last_call{0};

@@ -16,12 +16,15 @@
 #include "supervisor/session/policy_desk.h"
 #include "supervisor/session/record_codec.h"
 #include "supervisor/session/session_manager_impl.h"
+#include "supervisor/session/warm_pool.h"
 
 namespace creel {
 namespace {
 
 // How long one opening may take in all.
 constexpr std::chrono::seconds kOpenTimeout{60};
+// For one that was paused to go on.
+constexpr std::chrono::seconds kResumeTimeout{10};
 constexpr size_t kMaxEnvBytes = 64u << 10;
 // Requests that wait for one opening.
 constexpr size_t kMaxWaiting = 1024;
@@ -99,13 +102,16 @@ absl::StatusOr<std::unique_ptr<SessionManager>> SessionManager::Create(const San
   return std::make_unique<SessionManagerImpl>(host, store, clock, sandboxes);
 }
 
+std::unique_ptr<PoolView> SessionManager::Pool() const { return nullptr; }
+
 std::shared_ptr<Sandbox> LeaseSandbox(std::shared_ptr<SessionEntry> entry,
                                       const std::shared_ptr<Sandbox>& sandbox, const Clock& clock) {
   struct Lease {
     Lease(std::shared_ptr<SessionEntry> e, std::shared_ptr<Sandbox> s, const Clock& c)
         : entry(std::move(e)), sandbox(std::move(s)), clock(c) {
       entry->CalledAt(clock.Now());
-      entry->calls.fetch_add(1, std::memory_order_relaxed);
+      // Before the caller asks whether it is paused: see SessionManagerImpl::PauseIdle.
+      entry->calls.fetch_add(1);
     }
     Lease(const Lease&) = delete;
     Lease& operator=(const Lease&) = delete;
@@ -131,7 +137,13 @@ SessionManagerImpl::SessionManagerImpl(const Sandbox::Host& host, Store& store, 
       tool_uids_(std::make_shared<ToolUids>(host.config.sandbox.tool_uid_base,
                                             host.config.sandbox.tool_uid_count)),
       admission_(host.config.sessions, clock.Steady()),
-      limits_(host.config.sessions) {}
+      limits_(host.config.sessions),
+      pool_({.host = host,
+             .store = store,
+             .sandboxes = sandboxes,
+             .uids = tool_uids_,
+             .clock = clock},
+            host.config.sessions) {}
 
 SessionManagerImpl::~SessionManagerImpl() { Stop(); }
 
@@ -179,7 +191,12 @@ void SessionManagerImpl::Ask(SessionRequest request) {
   if (seen.sandbox != nullptr) {
     seen.state = seen.sandbox->state();
     if (seen.state == SandboxState::kRunning) {
-      request.done(LeaseSandbox(std::move(entry), seen.sandbox, clock_), false);
+      std::shared_ptr<Sandbox> lease = LeaseSandbox(std::move(entry), seen.sandbox, clock_);
+      if (seen.sandbox->paused()) {
+        WakeUp(std::move(request), seen.sandbox, std::move(lease));
+      } else {
+        request.done(std::move(lease), false);
+      }
       return;
     }
   }
@@ -189,6 +206,24 @@ void SessionManagerImpl::Ask(SessionRequest request) {
   }
   if (!refused.ok()) {
     request.done(refused, false);
+  }
+}
+
+void SessionManagerImpl::WakeUp(SessionRequest request, const std::shared_ptr<Sandbox>& sandbox,
+                                std::shared_ptr<Sandbox> lease) {
+  auto waiting = std::make_shared<SessionRequest>(std::move(request));
+  const bool posted = jobs_.Post([sandbox, waiting, lease]() mutable {
+    const absl::Status resumed = sandbox->Resume(After(kResumeTimeout));
+    if (resumed.ok()) {
+      waiting->done(std::move(lease), false);
+    } else {
+      waiting->done(Annotate(resumed, "the sandbox was paused while nobody called it"), false);
+    }
+    // What the engine does not hear now it hears from the timer.
+    static_cast<void>(sandbox->SettleResume(After(kResumeTimeout)));
+  });
+  if (!posted) {
+    waiting->done(StoppingStatus(), false);
   }
 }
 
@@ -286,14 +321,27 @@ absl::Status SessionManagerImpl::StartOpeningLocked(SessionRequest& request,
                                      static_cast<size_t>(by_sender), entry->sender,
                                      clock_.Steady()));
   }
-  ASSIGN_OR_RETURN(entry->identity.tool_uid, tool_uids_->Take());
-  entry->uid = std::make_unique<ToolUidLease>(tool_uids_, entry->identity.tool_uid);
-  entry->identity.tool_gid = entry->identity.tool_uid;
-  entry->identity.id = Hex(RandomBytes(8));
-  entry->identity.key = RandomBytes(32);
   entry->identity.image = host_.config.sandbox.image;
   entry->identity.runtime = host_.config.sandbox.runtime;
   entry->identity.limits = host_.config.sandbox.limits;
+  if (WarmPool::Taken taken = pool_.Take(entry->identity); taken.sandbox != nullptr) {
+    const SandboxIdentity& made = taken.sandbox->identity();
+    entry->identity.id = made.id;
+    entry->identity.key = made.key;
+    entry->identity.tool_uid = made.tool_uid;
+    entry->identity.container_id = made.container_id;
+    entry->identity.spec_hash = made.spec_hash;
+    entry->identity.shim_sha256 = made.shim_sha256;
+    entry->identity.workspace_bound = made.workspace_bound;
+    entry->pooled = std::move(taken.sandbox);
+    entry->uid = std::move(taken.uid);
+  } else {
+    ASSIGN_OR_RETURN(entry->identity.tool_uid, tool_uids_->Take());
+    entry->uid = std::make_unique<ToolUidLease>(tool_uids_, entry->identity.tool_uid);
+    entry->identity.id = Hex(RandomBytes(8));
+    entry->identity.key = RandomBytes(32);
+  }
+  entry->identity.tool_gid = entry->identity.tool_uid;
   entry->opened_at = clock_.Now();
   entry->CalledAt(entry->opened_at);
 
@@ -301,7 +349,9 @@ absl::Status SessionManagerImpl::StartOpeningLocked(SessionRequest& request,
     predecessor->busy = true;
     predecessor->state = SessionState::kClosing;
   }
+  pool_.OpeningBegins();
   if (!jobs_.Post([this, entry, predecessor] { OpenOnWorker(entry, predecessor); })) {
+    pool_.OpeningEnds();
     return StoppingStatus();
   }
   entry->waiting.push_back(std::move(request));
@@ -319,10 +369,33 @@ void SessionManagerImpl::OpenOnWorker(const EntryPtr& entry, const EntryPtr& pre
   }
   absl::StatusOr<std::shared_ptr<Sandbox>> made = Make(entry);
   FinishOpening(entry, std::move(made));
+  pool_.OpeningEnds();
+}
+
+absl::StatusOr<std::shared_ptr<Sandbox>> SessionManagerImpl::Claim(
+    std::unique_ptr<PooledSandbox> pooled, SandboxIdentity& identity) {
+  SandboxIdentity fresh = identity;
+  absl::StatusOr<std::shared_ptr<Sandbox>> made = pooled->Claim(fresh, After(kOpenTimeout));
+  if (made.ok()) {
+    identity = fresh;
+    return made;
+  }
+  // Whatever became of it, it is not used again.
+  pooled.reset();
+  spdlog::warn("sandbox {}: the container that waited could not be used: {}", identity.id,
+               Printable(std::string(made.status().message()), 512));
+  RETURN_IF_ERROR(Annotate(sandboxes_.Remove(host_, identity, After(kOpenTimeout)),
+                           "remove the container that waited"));
+  if (absl::IsInvalidArgument(made.status())) {
+    return made;
+  }
+  identity.container_id.clear();
+  return sandboxes_.Create(host_, identity, After(kOpenTimeout));
 }
 
 absl::StatusOr<std::shared_ptr<Sandbox>> SessionManagerImpl::Make(const EntryPtr& entry) {
   SandboxIdentity identity;
+  std::unique_ptr<PooledSandbox> pooled;
   {
     MutexLock hold(mu_);
     if (stopping_) {
@@ -331,11 +404,22 @@ absl::StatusOr<std::shared_ptr<Sandbox>> SessionManagerImpl::Make(const EntryPtr
     // Whoever it is for has been judged by now.
     entry->identity.limits = LimitsToMake(entry->name);
     identity = entry->identity;
+    pooled = std::move(entry->pooled);
   }
-  RETURN_IF_ERROR(TellFirst("opening", *entry, identity));
-  RETURN_IF_ERROR(PutRecord(entry, "opening"));
+  absl::Status written = TellFirst("opening", *entry, identity);
+  if (written.ok()) {
+    written = PutRecord(entry, "opening");
+  }
+  if (!written.ok()) {
+    if (pooled != nullptr) {
+      pooled.reset();
+      static_cast<void>(Dispose(entry, After(kOpenTimeout)));
+    }
+    return written;
+  }
   absl::StatusOr<std::shared_ptr<Sandbox>> made =
-      sandboxes_.Create(host_, identity, After(kOpenTimeout));
+      pooled != nullptr ? Claim(std::move(pooled), identity)
+                        : sandboxes_.Create(host_, identity, After(kOpenTimeout));
   {
     MutexLock hold(mu_);
     entry->identity = identity;
@@ -536,6 +620,8 @@ absl::StatusOr<SessionView> SessionManagerImpl::Get(const std::string& session) 
     if (view.state == SessionState::kRunning && sandbox->state() == SandboxState::kLost) {
       view.state = SessionState::kLost;
       view.reason = sandbox->reason();
+    } else if (view.state == SessionState::kRunning && sandbox->paused()) {
+      view.reason = "paused, as nobody calls it; the next call lets it go on";
     }
     view.processes = static_cast<uint32_t>(sandbox->processes().running());
   }

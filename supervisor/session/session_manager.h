@@ -57,6 +57,7 @@ struct UnknownContainer {
 
 class PolicyDesk;
 class SandboxFactory;
+struct PoolView;
 
 // Session keys and the sandboxes behind them: opens, finds, adopts, expires, removes. Thread-safe.
 // Which sessions share a sandbox (scope) is decided here by mapping the gateway's key to ours.
@@ -110,6 +111,8 @@ class SessionManager {
   virtual void SetHolds(std::vector<HoldRule> holds) { static_cast<void>(holds); }
   // Containers that Recover did not know.
   [[nodiscard]] virtual std::vector<UnknownContainer> Unknown() const { return {}; }
+  // The containers that wait for sessions; null: there are none, ever.
+  [[nodiscard]] virtual std::unique_ptr<PoolView> Pool() const;
   // Other limits from now on; what is open stays open.
   virtual void SetLimits(const SessionsConfig& limits) { static_cast<void>(limits); }
 

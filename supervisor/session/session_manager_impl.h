@@ -15,6 +15,7 @@
 #include "supervisor/session/sandbox_factory.h"
 #include "supervisor/session/session_entry.h"
 #include "supervisor/session/session_manager.h"
+#include "supervisor/session/warm_pool.h"
 
 namespace creel {
 
@@ -45,6 +46,7 @@ class SessionManagerImpl final : public SessionManager {
   absl::Status ThawHeld(const std::string& session, Deadline deadline) override;
   void SetHolds(std::vector<HoldRule> holds) override { holds_.Set(std::move(holds)); }
   [[nodiscard]] std::vector<UnknownContainer> Unknown() const override;
+  [[nodiscard]] std::unique_ptr<PoolView> Pool() const override;
   void SetLimits(const SessionsConfig& limits) override;
   void UseLevels(PolicyDesk& desk) override;
   [[nodiscard]] std::string LevelOf(const std::string& sandbox_id) const override;
@@ -55,6 +57,9 @@ class SessionManagerImpl final : public SessionManager {
   // What the timer does: closes idle and old sandboxes, writes down the times of calls, tries
   // again to remove what could not be removed. Frozen ones are not touched.
   void Expire();
+  // What the timer does too: lets those stand still that nobody has called for
+  // sessions.pause_after, and tells the engine of those that go on. Blocks.
+  void PauseIdle();
   // What the event stream brings.
   void OnEngineEvent(const EngineEvent& event);
   // Compares running sandboxes with the engine, as events may have been missed.
@@ -79,6 +84,13 @@ class SessionManagerImpl final : public SessionManager {
   absl::Status ResolveSettings(const OpenOptions& options, SandboxIdentity& identity) const;
   void OpenOnWorker(const EntryPtr& entry, const EntryPtr& predecessor);
   absl::StatusOr<std::shared_ptr<Sandbox>> Make(const EntryPtr& entry);
+  // Out of the container that was taken, or, if that cannot be, a new one.
+  absl::StatusOr<std::shared_ptr<Sandbox>> Claim(std::unique_ptr<PooledSandbox> pooled,
+                                                 SandboxIdentity& identity);
+  // Lets a sandbox that is paused go on, and answers then. `lease` keeps it from being paused
+  // again.
+  void WakeUp(SessionRequest request, const std::shared_ptr<Sandbox>& sandbox,
+              std::shared_ptr<Sandbox> lease);
   void FinishOpening(const EntryPtr& entry, absl::StatusOr<std::shared_ptr<Sandbox>> made);
   [[nodiscard]] EntryPtr FindLocked(const std::string& session) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -125,12 +137,16 @@ class SessionManagerImpl final : public SessionManager {
   // session_recovery.cc
   void AdoptRecord(const SessionRecord& record, Deadline deadline);
   void RemoveRecord(const SessionRecord& record, Deadline deadline);
+  void RemovePooled(const SessionRecord& record, Deadline deadline);
   void PauseUnknown(const std::vector<ContainerInfo>& containers,
                     const std::set<std::string>& known, Deadline deadline);
   void RemoveLeftFolders(const std::set<std::string>& known, Deadline deadline);
   void ContainerEnded(const std::string& sandbox_id, const std::string& why);
   void RemoveLeftovers();
   void WriteDownCalls();
+
+  // session_pause.cc
+  void PostPausing();
   void RunTimers();
 
   const Sandbox::Host& host_;
@@ -153,7 +169,10 @@ class SessionManagerImpl final : public SessionManager {
   Admission admission_ ABSL_GUARDED_BY(mu_);
   SessionsConfig limits_ ABSL_GUARDED_BY(mu_);
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
+  bool pausing_ ABSL_GUARDED_BY(mu_) = false;
 
+  // Never calls back, and so may be called with mu_ held.
+  WarmPool pool_;
   JobThreads jobs_;
   std::unique_ptr<EventWatcher> events_;
   std::thread timers_;

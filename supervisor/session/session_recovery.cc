@@ -17,6 +17,8 @@ namespace creel {
 namespace {
 
 constexpr std::chrono::seconds kCloseTimeout{60};
+// For containers that wait for nobody any more; what is left the next start removes.
+constexpr std::chrono::seconds kEmptyPoolTime{15};
 
 // Names in `directory` that are sandbox ids. One that is not there holds none.
 std::vector<std::string> IdsIn(const std::string& directory) {
@@ -58,6 +60,7 @@ absl::Status SessionManagerImpl::Recover(Deadline deadline) {
                    host_.engine.ListContainers(label, deadline));
 
   std::set<std::string> known;
+  std::vector<SessionRecord> pooled;
   const auto pending = std::make_shared<Pending>();
   for (const SessionRecord& record : records) {
     known.insert(record.sandbox_id);
@@ -65,6 +68,10 @@ absl::Status SessionManagerImpl::Recover(Deadline deadline) {
       // Nothing is named by such an id, neither folder nor container.
       spdlog::error("the store has a record of sandbox \"{}\", which is no id; it is left alone",
                     Printable(record.sandbox_id, 80));
+      continue;
+    }
+    if (record.state == kPooledState) {
+      pooled.push_back(record);
       continue;
     }
     {
@@ -92,6 +99,13 @@ absl::Status SessionManagerImpl::Recover(Deadline deadline) {
       pending->changed.Wait(pending->mu);
     }
   }
+  // These waited for a session, perhaps with another configuration or shim: they are nobody's loss,
+  // and nobody waits for their going.
+  for (const SessionRecord& record : pooled) {
+    if (!jobs_.Post([this, record] { RemovePooled(record, After(kCloseTimeout)); })) {
+      return absl::UnavailableError("the supervisor is stopping");
+    }
+  }
   PauseUnknown(containers, known, deadline);
   for (const ContainerInfo& container : containers) {
     known.insert(LabelOf(container.labels, "creel.sandbox"));
@@ -111,7 +125,19 @@ absl::Status SessionManagerImpl::Recover(Deadline deadline) {
               },
       });
   timers_ = std::thread([this] { RunTimers(); });
+  pool_.Start();
   return absl::OkStatus();
+}
+
+void SessionManagerImpl::RemovePooled(const SessionRecord& record, Deadline deadline) {
+  SandboxIdentity identity;
+  identity.id = record.sandbox_id;
+  identity.container_id = record.container_id;
+  if (sandboxes_.Remove(host_, identity, deadline).ok() && store_.Remove(identity.id).ok()) {
+    return;
+  }
+  // Tried again by the timer.
+  RemoveRecord(record, deadline);
 }
 
 void SessionManagerImpl::AdoptRecord(const SessionRecord& record, Deadline deadline) {
@@ -287,6 +313,9 @@ void SessionManagerImpl::ContainerEnded(const std::string& sandbox_id, const std
   {
     MutexLock hold(mu_);
     const auto found = by_id_.find(sandbox_id);
+    if (found == by_id_.end()) {
+      pool_.ContainerEnded(sandbox_id);
+    }
     // One that is being closed ends because of that.
     if (found != by_id_.end() && found->second->state != SessionState::kClosing) {
       sandbox = found->second->sandbox;
@@ -309,6 +338,9 @@ void SessionManagerImpl::Reconcile() {
         ids.push_back(id);
       }
     }
+  }
+  for (std::string& id : pool_.Ids()) {
+    ids.push_back(std::move(id));
   }
   if (ids.empty()) {
     return;
@@ -408,9 +440,13 @@ void SessionManagerImpl::RunTimers() {
   while (true) {
     {
       MutexLock hold(mu_);
-      const auto pause = std::clamp<std::chrono::milliseconds>(
+      auto pause = std::clamp<std::chrono::milliseconds>(
           std::min(limits_.idle_timeout, limits_.max_age) / 10, std::chrono::seconds(1),
           std::chrono::seconds(30));
+      if (limits_.pause_after.count() > 0) {
+        pause = std::min(pause, std::max<std::chrono::milliseconds>(
+                                    limits_.pause_after / 4, std::chrono::milliseconds(250)));
+      }
       const Deadline until = After(pause);
       while (!stopping_ && std::chrono::steady_clock::now() < until) {
         changed_.WaitUntil(mu_, until);
@@ -420,6 +456,7 @@ void SessionManagerImpl::RunTimers() {
       }
     }
     Expire();
+    PostPausing();
   }
 }
 
@@ -432,6 +469,7 @@ void SessionManagerImpl::SetLimits(const SessionsConfig& limits) {
   MutexLock hold(mu_);
   limits_ = limits;
   admission_.SetLimits(limits);
+  pool_.SetLimits(limits);
   changed_.SignalAll();
 }
 
@@ -446,6 +484,7 @@ void SessionManagerImpl::Stop() {
     timers_.join();
   }
   jobs_.Stop();
+  pool_.Stop(After(kEmptyPoolTime));
   WriteDownCalls();
 }
 

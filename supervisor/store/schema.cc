@@ -97,6 +97,37 @@ constexpr std::array kSteps{
         hash TEXT NOT NULL
       );
     )sql",
+    // Containers that wait for a session have a state of their own, `pooled`.
+    R"sql(
+      CREATE TABLE sessions_4 (
+        sandbox_id TEXT PRIMARY KEY,
+        session TEXT NOT NULL,
+        sender TEXT NOT NULL,
+        key BLOB NOT NULL,
+        tool_uid INTEGER NOT NULL,
+        tool_gid INTEGER NOT NULL,
+        container_id TEXT NOT NULL,
+        image TEXT NOT NULL,
+        runtime TEXT NOT NULL,
+        workspace TEXT NOT NULL,
+        access TEXT NOT NULL CHECK (access IN ('none', 'ro', 'rw')),
+        spec_hash TEXT NOT NULL,
+        shim_sha256 TEXT NOT NULL,
+        workspace_bound TEXT NOT NULL,
+        env BLOB NOT NULL,
+        limits TEXT NOT NULL,
+        state TEXT NOT NULL
+          CHECK (state IN ('pooled', 'opening', 'running', 'frozen', 'closing')),
+        reason TEXT NOT NULL,
+        opened_at INTEGER NOT NULL,
+        last_call_at INTEGER NOT NULL
+      ) WITHOUT ROWID;
+      INSERT INTO sessions_4 SELECT sandbox_id, session, sender, key, tool_uid, tool_gid,
+        container_id, image, runtime, workspace, access, spec_hash, shim_sha256, workspace_bound,
+        env, limits, state, reason, opened_at, last_call_at FROM sessions;
+      DROP TABLE sessions;
+      ALTER TABLE sessions_4 RENAME TO sessions;
+    )sql",
 };
 
 absl::StatusOr<int> PresentSchema(sqlite3* db) {

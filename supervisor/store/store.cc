@@ -207,6 +207,9 @@ class SqliteStore final : public Store {
     ASSIGN_OR_RETURN(touch_, SqliteStatement::Prepare(db_.get(),
                                                       "UPDATE sessions SET last_call_at = ? WHERE "
                                                       "sandbox_id = ?"));
+    ASSIGN_OR_RETURN(
+        put_head_,
+        SqliteStatement::Prepare(db_.get(), "INSERT OR REPLACE INTO record_head VALUES (1, ?, ?)"));
     return absl::OkStatus();
   }
 
@@ -295,12 +298,9 @@ class SqliteStore final : public Store {
 
   absl::Status PutRecordHead(uint64_t seq, const std::string& hash) override {
     MutexLock hold(mu_);
-    ASSIGN_OR_RETURN(
-        SqliteStatement put,
-        SqliteStatement::Prepare(db_.get(), "INSERT OR REPLACE INTO record_head VALUES (1, ?, ?)"));
-    put.BindNumber(1, static_cast<int64_t>(seq));
-    put.BindText(2, hash);
-    return put.Run();
+    put_head_.BindNumber(1, static_cast<int64_t>(seq));
+    put_head_.BindText(2, hash);
+    return put_head_.Run();
   }
 
   absl::StatusOr<std::pair<uint64_t, std::string>> GetRecordHead() override {
@@ -348,6 +348,7 @@ class SqliteStore final : public Store {
   SqliteStatement remove_ ABSL_GUARDED_BY(mu_);
   SqliteStatement list_ ABSL_GUARDED_BY(mu_);
   SqliteStatement touch_ ABSL_GUARDED_BY(mu_);
+  SqliteStatement put_head_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace

@@ -31,7 +31,7 @@ struct SessionRecord {
   std::string workspace_bound;
   std::map<std::string, std::string> env;
   std::string limits_json;
-  std::string state;   // opening | running | frozen | closing
+  std::string state;   // pooled (of no session yet) | opening | running | frozen | closing
   std::string reason;  // why it is frozen
   std::chrono::system_clock::time_point opened_at;
   std::chrono::system_clock::time_point last_call_at;

@@ -3,6 +3,7 @@
 #include <grpcpp/create_channel.h>
 #include <grpcpp/security/credentials.h>
 
+#include <atomic>
 #include <chrono>
 #include <functional>
 #include <map>
@@ -73,6 +74,23 @@ class FakeSandbox final : public Sandbox {
     Become(SandboxState::kRunning, "");
     return absl::OkStatus();
   }
+  absl::StatusOr<bool> PauseIdle(const std::function<bool()>& idle, bool, Deadline) override {
+    RETURN_IF_ERROR(pause_result);
+    paused_ = true;
+    if (between) {
+      between();
+    }
+    if (!idle()) {
+      paused_ = false;
+    }
+    return paused_.load();
+  }
+  [[nodiscard]] bool paused() const override { return paused_; }
+  absl::Status Resume(Deadline) override {
+    RETURN_IF_ERROR(resume_result);
+    paused_ = false;
+    return absl::OkStatus();
+  }
   absl::Status Close(Deadline) override {
     if (close_result.ok()) {
       Become(SandboxState::kClosed, "closed");
@@ -97,6 +115,10 @@ class FakeSandbox final : public Sandbox {
 
   // Set before the sandbox is in use.
   absl::Status freeze_result;
+  absl::Status pause_result;
+  absl::Status resume_result;
+  // Runs once it says that it is paused, before it asks again whether it is idle.
+  std::function<void()> between;
   absl::Status close_result;
 
  private:
@@ -121,12 +143,38 @@ class FakeSandbox final : public Sandbox {
   }
 
   const SandboxIdentity identity_;
+  std::atomic<bool> paused_{false};
   mutable Mutex mu_;
   SandboxState state_ ABSL_GUARDED_BY(mu_);
   std::string reason_ ABSL_GUARDED_BY(mu_);
   std::shared_ptr<shim::v1::Shim::StubInterface> stub_ ABSL_GUARDED_BY(mu_);
   std::vector<LostCallback> lost_ ABSL_GUARDED_BY(mu_);
   ProcessTable processes_;
+};
+
+// Waits for a session, and becomes a FakeSandbox.
+class FakePooled final : public PooledSandbox {
+ public:
+  using OnClaim = std::function<absl::StatusOr<std::shared_ptr<Sandbox>>(const SandboxIdentity&)>;
+  FakePooled(SandboxIdentity identity, std::string image_id, OnClaim claim)
+      : identity_(std::move(identity)), image_id_(std::move(image_id)), claim_(std::move(claim)) {}
+
+  [[nodiscard]] const SandboxIdentity& identity() const override { return identity_; }
+  [[nodiscard]] bool ready() const override { return true; }
+  [[nodiscard]] bool Serves(const SandboxIdentity& wanted) const override {
+    return wanted.image == identity_.image && wanted.runtime == identity_.runtime &&
+           wanted.limits == identity_.limits;
+  }
+  [[nodiscard]] const std::string& image_id() const override { return image_id_; }
+  [[nodiscard]] uint64_t memory_bytes() const override { return 10u << 20; }
+  absl::StatusOr<std::shared_ptr<Sandbox>> Claim(SandboxIdentity& identity, Deadline) override {
+    return claim_(identity);
+  }
+
+ private:
+  const SandboxIdentity identity_;
+  const std::string image_id_;
+  const OnClaim claim_;
 };
 
 // Makes FakeSandboxes, each with a container in the host's engine, and remembers what was asked of
@@ -157,6 +205,32 @@ class FakeSandboxes final : public SandboxFactory {
     made->freeze_result = freeze_result_;
     living_[identity.id] = made;
     return made;
+  }
+  absl::StatusOr<std::unique_ptr<PooledSandbox>> MakeAhead(const Sandbox::Host& host,
+                                                           SandboxIdentity& identity,
+                                                           Deadline deadline) override {
+    {
+      MutexLock hold(mu_);
+      made_ahead_.push_back(identity);
+      RETURN_IF_ERROR(ahead_result_);
+    }
+    ASSIGN_OR_RETURN(const ImageInfo image, host.engine.InspectImage(identity.image, deadline));
+    ContainerConfig config;
+    config.name = "creel-" + identity.id;
+    config.image = identity.image;
+    config.labels = {{"creel.install", host.install_id}, {"creel.sandbox", identity.id}};
+    ASSIGN_OR_RETURN(identity.container_id, host.engine.CreateContainer(config, deadline));
+    RETURN_IF_ERROR(host.engine.StartContainer(identity.container_id, deadline));
+    return std::make_unique<FakePooled>(
+        identity, image.id,
+        [this](const SandboxIdentity& session) -> absl::StatusOr<std::shared_ptr<Sandbox>> {
+          MutexLock hold(mu_);
+          claimed_.push_back(session);
+          RETURN_IF_ERROR(claim_result_);
+          auto made = std::make_shared<FakeSandbox>(session, SandboxState::kRunning);
+          living_[session.id] = made;
+          return made;
+        });
   }
   absl::StatusOr<std::shared_ptr<Sandbox>> Adopt(const Sandbox::Host&,
                                                  const SandboxIdentity& identity,
@@ -210,6 +284,19 @@ class FakeSandboxes final : public SandboxFactory {
     MutexLock hold(mu_);
     return creating_;
   }
+  std::vector<SandboxIdentity> made_ahead() {
+    MutexLock hold(mu_);
+    return made_ahead_;
+  }
+  std::vector<SandboxIdentity> claimed() {
+    MutexLock hold(mu_);
+    return claimed_;
+  }
+  void SetPoolResults(absl::Status ahead, absl::Status claim) {
+    MutexLock hold(mu_);
+    ahead_result_ = std::move(ahead);
+    claim_result_ = std::move(claim);
+  }
   std::vector<std::string> removed() {
     MutexLock hold(mu_);
     return removed_;
@@ -228,6 +315,10 @@ class FakeSandboxes final : public SandboxFactory {
   absl::Status remove_result_ ABSL_GUARDED_BY(mu_);
   absl::Status freeze_result_ ABSL_GUARDED_BY(mu_);
   std::vector<SandboxIdentity> creating_ ABSL_GUARDED_BY(mu_);
+  absl::Status ahead_result_ ABSL_GUARDED_BY(mu_);
+  absl::Status claim_result_ ABSL_GUARDED_BY(mu_);
+  std::vector<SandboxIdentity> made_ahead_ ABSL_GUARDED_BY(mu_);
+  std::vector<SandboxIdentity> claimed_ ABSL_GUARDED_BY(mu_);
   std::vector<SandboxIdentity> adopted_ ABSL_GUARDED_BY(mu_);
   std::vector<std::string> removed_ ABSL_GUARDED_BY(mu_);
   std::map<std::string, SandboxState> adoptable_ ABSL_GUARDED_BY(mu_);

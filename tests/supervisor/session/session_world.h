@@ -30,6 +30,8 @@ class SessionWorld {
     folder_ = folder;
     config.paths.run_dir = folder_ + "/run";
     config.paths.state_dir = folder_ + "/state";
+    // Most tests count what is made.
+    config.sessions.warm_pool.automatic = false;
     if (change) {
       change(config);
     }
@@ -116,6 +118,8 @@ class SessionWorld {
     }
     return true;
   }
+
+  Sandbox::Host host() const { return *host_; }
 
   Config config;
   FakeClock clock;
