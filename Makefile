@@ -8,7 +8,7 @@ help:
 	@echo '     run ONCE=1       the same, ending after the tour; fails unless every wall held'
 	@echo 'make test             set up, build and run all tests (SANITIZE=1: with the sanitizers)'
 	@echo 'make test-sanitizers  the sanitizer builds and their tests only'
-	@echo 'make campaign         the long tests: 200 kills, 20 freezes of fifty (after make test)'
+	@echo 'make campaign         the long tests: 200 kills, 20 freezes of fifty, a soak of ten minutes'
 	@echo 'make fuzz             each fuzz target for a minute, from its corpus'
 	@echo 'make bench            measure, side by side with Docker; writes build/bench.json'
 	@echo 'make lint             format, scripts, protos, clang, clang-tidy (ALL=1: on every file)'

@@ -18,8 +18,9 @@ constexpr char kSession[] = "agent:main:whatsapp:group:120363";
 
 // Runs creeld on this configuration and returns how it ended; it is expected to end.
 Finished Start(const std::string& dir, const std::string& yaml) {
-  std::ofstream(dir + "/bad.yaml") << "paths:\n  run_dir: " << dir << "/run2\n  state_dir: " << dir
-                                   << "/state2\n" << yaml;
+  std::ofstream(dir + "/bad.yaml")
+      << "paths:\n  run_dir: " << dir << "/run2\n  state_dir: " << dir << "/state2\n"
+      << yaml;
   return RunProgram({CREEL_TEST_CREELD, "--config", dir + "/bad.yaml"}, "",
                     std::chrono::seconds(45));
 }
@@ -62,11 +63,11 @@ TEST_SUITE("BadInput") {
       CHECK(Says(ended.out + ended.err, "runc"));
     }
     SUBCASE("a second supervisor on the same state folder") {
-      std::ofstream(dir + "/second.yaml") << "paths:\n  run_dir: " << dir << "/run3\n  state_dir: "
-                                          << supervisor.state_dir() << "\n";
-      const Finished ended =
-          RunProgram({CREEL_TEST_CREELD, "--config", dir + "/second.yaml"}, "",
-                     std::chrono::seconds(45));
+      std::ofstream(dir + "/second.yaml")
+          << "paths:\n  run_dir: " << dir << "/run3\n  state_dir: " << supervisor.state_dir()
+          << "\n";
+      const Finished ended = RunProgram({CREEL_TEST_CREELD, "--config", dir + "/second.yaml"}, "",
+                                        std::chrono::seconds(45));
       CHECK(ended.exit_code == 1);
       CHECK(Says(ended.out + ended.err, std::to_string(supervisor.pid())));
     }
@@ -124,7 +125,8 @@ TEST_SUITE("BadInput") {
   }
 
   TEST_CASE("an image's own ENV, VOLUME, HEALTHCHECK, ENTRYPOINT and LD_PRELOAD do not count") {
-    const std::string context = std::filesystem::temp_directory_path().string() + "/creel-odd-image";
+    const std::string context =
+        std::filesystem::temp_directory_path().string() + "/creel-odd-image";
     std::filesystem::create_directories(context);
     std::ofstream(context + "/Dockerfile")
         << "FROM debian:bookworm-slim\nENV LD_PRELOAD=/nonexistent.so SECRET=leak PATH=/odd\n"
@@ -171,7 +173,8 @@ TEST_SUITE("BadInput") {
     std::filesystem::create_symlink("/", root + "/slash");
     std::ofstream(root + "/plain") << "x";
     REQUIRE(chown((root + "/good").c_str(), 1000, 1000) == 0);
-    Supervisor supervisor({.sandbox_config = "  workspace_access: rw\n  workspace_roots: [" + root + "]\n"});
+    Supervisor supervisor(
+        {.sandbox_config = "  workspace_access: rw\n  workspace_roots: [" + root + "]\n"});
     const std::vector<std::string> bad{"/",
                                        "/etc",
                                        "/proc",
@@ -206,18 +209,23 @@ TEST_SUITE("BadInput") {
     });
     CAPTURE(status.error_message());
     REQUIRE(status.ok());
-    CHECK(supervisor.Shell(kSession, "echo from inside > inside; stat -c %u inside; id -u").code() ==
-          0);
+    CHECK(
+        supervisor.Shell(kSession, "echo from inside > inside; stat -c %u inside; id -u").code() ==
+        0);
     struct stat info {};
     REQUIRE(stat((root + "/good/inside").c_str(), &info) == 0);
     CHECK(info.st_uid == 1000);
-    const Outcome ids = supervisor.Shell(kSession, "[ $(stat -c %u inside) = $(id -u) ] && echo same");
+    const Outcome ids =
+        supervisor.Shell(kSession, "[ $(stat -c %u inside) = $(id -u) ] && echo same");
     CHECK(ids.out == "same\n");
     // The same with other settings is refused while it is open.
-    CHECK(supervisor.Open(kSession, nullptr, [&](auto& request) {
-            request.set_workspace(root + "/good");
-            request.set_workspace_access(gateway::v1::WORKSPACE_ACCESS_READ_ONLY);
-          }).error_code() == grpc::StatusCode::ALREADY_EXISTS);
+    CHECK(supervisor
+              .Open(kSession, nullptr,
+                    [&](auto& request) {
+                      request.set_workspace(root + "/good");
+                      request.set_workspace_access(gateway::v1::WORKSPACE_ACCESS_READ_ONLY);
+                    })
+              .error_code() == grpc::StatusCode::ALREADY_EXISTS);
     REQUIRE(supervisor.Close(kSession).ok());
     CHECK(std::filesystem::exists(root + "/good/inside"));
 
@@ -234,8 +242,9 @@ TEST_SUITE("BadInput") {
   }
 
   TEST_CASE("limits on how many are told, with what to do") {
-    Supervisor supervisor(
-        {.extra_config = "sessions:\n  max: 2\n  max_per_sender: 1\n  opens_per_minute: 100\n"});
+    Supervisor supervisor({.extra_config =
+                               "sessions:\n  max: 2\n  max_per_sender: 1\n  opens_per_minute: 100\n"
+                               "  warm_pool: {size: 0}\n"});
     const auto as = [](const char* sender) {
       return [sender](auto& request) { request.mutable_context()->set_sender(sender); };
     };

@@ -127,8 +127,10 @@ Supervisor::Supervisor(SupervisorOptions options) : options_(std::move(options))
     config << "  runtime: " << runtime << "\n";
   }
   config << options_.sandbox_config << options_.extra_config;
-  if (options_.extra_config.find("sessions:") == std::string::npos) {
-    config << "sessions:\n  opens_per_minute: 6000\n  max_per_sender: 1000\n";
+  if (("\n" + options_.extra_config).find("\nsessions:") == std::string::npos) {
+    // No containers but those that a test opens, as most of them count.
+    config << "sessions:\n  opens_per_minute: 6000\n  max_per_sender: 1000\n"
+           << "  warm_pool: {size: 0}\n";
   }
   if (options_.as_docker_user) {
     config << "concessions: [no-sized-workspace, no-idmap, no-blkio, gateway-is-operator]\n";
