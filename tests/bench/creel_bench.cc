@@ -20,6 +20,7 @@
 
 #include "supervisor/audit/audit_log.h"
 #include "supervisor/audit/events.h"
+#include "tests/bench/density_bench.h"
 #include "tests/bench/egress_bench.h"
 #include "tests/bench/engine_http.h"
 #include "tests/bench/figures.h"
@@ -108,8 +109,7 @@ pid_t InitPid(EngineHttp& engine, const std::string& container) {
   return info.at("State").at("Pid");
 }
 
-Samples ExecLatency(Report& report, Spawner& spawner, Supervisor& supervisor,
-                    EngineHttp& engine) {
+Samples ExecLatency(Report& report, Spawner& spawner, Supervisor& supervisor, EngineHttp& engine) {
   const std::string container = supervisor.Get(kSession).container_id();
   Samples bare;
   Samples creel;
@@ -314,7 +314,15 @@ void Memory(Report& report, Supervisor& supervisor, EngineHttp& engine) {
   }
 }
 
-int Main(const std::string& output) {
+// `part`: one part of density_bench.h alone.
+int Main(const std::string& output, const std::string& part) {
+  if (!part.empty()) {
+    Report some;
+    Require(MeasureDensity(some, part), "there is no part '" + part + "'");
+    some.PrintFigures();
+    some.WriteJson(output);
+    return 0;
+  }
   Spawner spawner(CREEL_BENCH_SPAWN_SERVER);
   Report report;
   PolicyFigures(report);
@@ -328,6 +336,7 @@ int Main(const std::string& output) {
   Throughput(report, supervisor, engine);
   Memory(report, supervisor, engine);
   MeasureEgress(report);
+  MeasureDensity(report, "");
   report.PrintFigures();
   report.WriteJson(output);
   std::printf("\nwritten to %s\n", output.c_str());
@@ -339,7 +348,7 @@ int Main(const std::string& output) {
 
 int main(int argc, char** argv) {
   try {
-    return creel::bench::Main(argc > 1 ? argv[1] : "build/bench.json");
+    return creel::bench::Main(argc > 1 ? argv[1] : "build/bench.json", argc > 2 ? argv[2] : "");
   } catch (const std::exception& error) {
     std::fprintf(stderr, "bench: %s\n", error.what());
     return 1;

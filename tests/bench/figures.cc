@@ -62,6 +62,8 @@ void Report::WriteJson(const std::string& file) const {
   nlohmann::json json;
   for (const auto& [name, line] : figures_) {
     json["figures"][name] = line.value;
+    json["bars"][name] = line.bar;
+    json["what"][name] = line.what;
   }
   json["raw"] = raw_;
   std::ofstream(file) << json.dump(1) << "\n";

@@ -30,7 +30,8 @@ class Report {
   // `bar` such as "<= 2.5"; empty: none.
   void Figure(const std::string& name, double value, const std::string& bar,
               const std::string& what);
-  // {"figures": {NAME: number}, "raw": {NAME: [ms, …]}}
+  // {"figures": {NAME: number}, "bars": {NAME: text}, "what": {NAME: text},
+  //  "raw": {NAME: [ms, …]}}
   void WriteJson(const std::string& file) const;
   void PrintFigures() const;
 
