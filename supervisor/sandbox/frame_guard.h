@@ -12,26 +12,26 @@
 
 namespace creel {
 
-// Stands between accepted Unix-socket connections and gRPC: each gets a socket pair whose other end
-// is given to gRPC, and one thread carries the bytes of all of them, checking what the peer sends.
-// Thread-safe.
+// Stands between accepted Unix-socket connections and gRPC: gRPC holds the socket itself, and what
+// it receives is checked in the very calls by which it does (guarded_calls.h). A thread of its own
+// keeps the time and tells of ends. Thread-safe.
 class FrameGuard {
  public:
-  // Called once for each connection, from the guard's thread, when it is over. OK: an ordinary end
-  // of file. kInvalidArgument, kResourceExhausted: the bound that the peer broke.
+  // Called once for each connection, from the guard's thread, when it is over. OK: gRPC or the peer
+  // ended it. kInvalidArgument, kResourceExhausted: the bound that the peer broke.
   // kPermissionDenied: the peer passed descriptors. Else what Drop was given. Must not block.
   using OnEnd = std::function<void(const absl::Status& why)>;
 
   // A connection under guard.
   struct Guarded {
-    // The end for gRPC, non-blocking. It is closed to end the connection.
+    // The socket, non-blocking, for gRPC. It is closed to end the connection.
     UniqueFd inner;
     // For Drop.
     uint64_t id = 0;
   };
 
   static absl::StatusOr<std::unique_ptr<FrameGuard>> Start();
-  // Ends all connections with kCancelled.
+  // Ends all connections with kCancelled. gRPC's descriptors stay under guard until it closes them.
   ~FrameGuard();
 
   // Takes an accepted `peer`. kResourceExhausted: out of descriptors, or too many dropped peers
@@ -42,7 +42,7 @@ class FrameGuard {
 
   // Closes the sockets of peers, of this guard and of the doors before it.
   [[nodiscard]] Closer& closer();
-  // Connections that are under guard.
+  // Connections under guard, each until its descriptor is closed.
   [[nodiscard]] size_t connections() const;
 
  private:

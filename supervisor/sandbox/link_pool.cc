@@ -1,6 +1,7 @@
 #include "supervisor/sandbox/link_pool.h"
 
 #include "supervisor/sandbox/grpc_threads.h"
+#include "supervisor/sandbox/guard_proof.h"
 
 namespace creel {
 
@@ -9,6 +10,7 @@ absl::StatusOr<std::unique_ptr<LinkPool>> LinkPool::Start() {
   std::unique_ptr<LinkPool> pool(new LinkPool);
   ASSIGN_OR_RETURN(pool->loop_, EventLoop::Start("links"));
   ASSIGN_OR_RETURN(pool->guard_, FrameGuard::Start());
+  RETURN_IF_ERROR(ProveGuardedCalls(*pool->guard_));
   return pool;
 }
 

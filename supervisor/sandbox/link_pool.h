@@ -10,7 +10,7 @@
 
 namespace creel {
 
-// The threads that all links and doors share: one that accepts and decides, and the guard's.
+// What all links and doors share: a thread that accepts and decides, and the guard, once proved.
 class LinkPool {
  public:
   // Peers of all links together that have not proved themselves yet.

@@ -4,14 +4,20 @@
 #include <fcntl.h>
 #include <sys/socket.h>
 
+#include <atomic>
+#include <cerrno>
 #include <chrono>
 #include <cstring>
 #include <ctime>
 #include <future>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
+#include "supervisor/sandbox/grpc_threads.h"
+#include "supervisor/sandbox/guard_proof.h"
+#include "supervisor/sandbox/guarded_calls.h"
 #include "tests/supervisor/sandbox/raw_frames.h"
 
 namespace creel {
@@ -20,7 +26,8 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-// One connection under guard: the hostile end, and the one that gRPC would have.
+// One connection under guard: the hostile end, and the one that gRPC would have, which the test
+// uses by the same calls.
 struct Line {
   UniqueFd peer;
   UniqueFd inner;
@@ -52,11 +59,22 @@ Line Connect(FrameGuard& guard, const FrameBounds& bounds = {}) {
   return Connect(guard, UniqueFd(pair[0]), UniqueFd(pair[1]), bounds);
 }
 
+// As gRPC receives.
+ssize_t ReceiveSome(int fd, char* data, size_t size, int flags = 0) {
+  // In two pieces, as the frames of a peer do not keep to them.
+  iovec parts[2] = {{.iov_base = data, .iov_len = size / 2},
+                    {.iov_base = data + size / 2, .iov_len = size - size / 2}};
+  msghdr message = {};
+  message.msg_iov = parts;
+  message.msg_iovlen = 2;
+  return recvmsg(fd, &message, flags);
+}
+
 std::string Receive(int fd, size_t size) {
   std::string all(size, '\0');
   size_t done = 0;
   while (done < size) {
-    const ssize_t got = recv(fd, all.data() + done, size - done, 0);
+    const ssize_t got = ReceiveSome(fd, all.data() + done, size - done);
     if (got <= 0) {
       break;
     }
@@ -64,6 +82,22 @@ std::string Receive(int fd, size_t size) {
   }
   all.resize(done);
   return all;
+}
+
+// As gRPC sends; false once it has hung up.
+bool SendSome(int fd, std::string_view bytes) {
+  while (!bytes.empty()) {
+    iovec part = {.iov_base = const_cast<char*>(bytes.data()), .iov_len = bytes.size()};
+    msghdr message = {};
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    const ssize_t sent = sendmsg(fd, &message, MSG_NOSIGNAL);
+    if (sent <= 0) {
+      return false;
+    }
+    bytes.remove_prefix(static_cast<size_t>(sent));
+  }
+  return true;
 }
 
 // Data frames with a pattern that shows a lost or mixed byte.
@@ -97,7 +131,7 @@ TEST_SUITE("FrameGuard") {
     const std::string in = Patterned(60, 300000, 1);
     const std::string out = Patterned(60, 300000, 2);
     std::thread sends_in([&] { CHECK(SendUntilRefused(line.peer.get(), in)); });
-    std::thread sends_out([&] { CHECK(SendUntilRefused(line.inner.get(), out)); });
+    std::thread sends_out([&] { CHECK(SendSome(line.inner.get(), out)); });
     std::string got_out;
     std::thread reads_out([&] { got_out = Receive(line.peer.get(), out.size()); });
     CHECK(Receive(line.inner.get(), in.size()) == in);
@@ -143,6 +177,8 @@ TEST_SUITE("FrameGuard") {
     for (const std::string& bytes : bad) {
       Line line = Connect(*guard);
       SendUntilRefused(line.peer.get(), bytes);
+      Receive(line.inner.get(), bytes.size() + 1);
+      CHECK(errno == ECONNRESET);
       REQUIRE(line.Over(seconds(5)));
       const absl::Status why = line.ended.get();
       CAPTURE(std::string(why.message()));
@@ -160,6 +196,7 @@ TEST_SUITE("FrameGuard") {
     Line line = Connect(*guard);
     CHECK(SendUntilRefused(line.peer.get(),
                            Frame(kSettings, 0, 0, 0) + Frame(kPushPromise, 0, 1, 10)));
+    CHECK(Receive(line.inner.get(), 4096).empty());
     CHECK(Receive(line.inner.get(), 1).empty());
   }
 
@@ -170,6 +207,7 @@ TEST_SUITE("FrameGuard") {
     CHECK(absl::IsDeadlineExceeded(line.ended.get()));
     Line other = Connect(*guard, {.first_frame_within = milliseconds(100)});
     CHECK(SendUntilRefused(other.peer.get(), Frame(kSettings, 0, 0, 0)));
+    CHECK(Receive(other.inner.get(), 9).size() == 9);
     CHECK_FALSE(other.Over(milliseconds(400)));
   }
 
@@ -203,6 +241,7 @@ TEST_SUITE("FrameGuard") {
       REQUIRE(sendmsg(theirs.get(), &message, 0) > 0);
     }
     Line line = Connect(*guard, std::move(theirs), std::move(ours));
+    CHECK(Receive(line.inner.get(), 1).empty());
     REQUIRE(line.Over(seconds(5)));
     CHECK(absl::IsPermissionDenied(line.ended.get()));
     // Its last writer is closed, so it reads the end of file.
@@ -274,8 +313,136 @@ TEST_SUITE("FrameGuard") {
     Line line = Connect(*guard);
     CHECK(SendUntilRefused(line.peer.get(), Frame(kSettings, 0, 0, 0)));
     REQUIRE(shutdown(line.peer.get(), SHUT_RD) == 0);
-    CHECK(SendUntilRefused(line.inner.get(), Frame(kPing, 0, 0, 8)));
+    CHECK_FALSE(SendSome(line.inner.get(), Frame(kPing, 0, 0, 8)));
     REQUIRE(line.Over(seconds(5)));
+  }
+
+  TEST_CASE("a peer that closes its half and does not read cannot keep its connection") {
+    auto guard = *FrameGuard::Start();
+    Line line = Connect(*guard);
+    REQUIRE(shutdown(line.peer.get(), SHUT_WR) == 0);
+    CHECK(Receive(line.inner.get(), 1).empty());
+    REQUIRE(line.Over(seconds(5)));
+    CHECK(line.ended.get().ok());
+    // gRPC, which may be about to write, must not be left waiting for room.
+    CHECK_FALSE(SendSome(line.inner.get(), std::string(8u << 20, 'x')));
+  }
+
+  TEST_CASE("no call shows gRPC bytes that the guard has not seen") {
+    auto guard = *FrameGuard::Start();
+    Line line = Connect(*guard);
+    const std::string start = Frame(kSettings, 0, 0, 0);
+    CHECK(SendUntilRefused(line.peer.get(), start));
+    char bytes[64];
+    for (const int flags : {int{MSG_PEEK}, int{MSG_TRUNC}, int{MSG_PEEK | MSG_DONTWAIT}}) {
+      CHECK(ReceiveSome(line.inner.get(), bytes, sizeof(bytes), flags) == -1);
+      CHECK(errno == EOPNOTSUPP);
+    }
+    CHECK(TrafficOf(line.inner.get())->received == 0);
+    CHECK(Receive(line.inner.get(), start.size()) == start);
+    CHECK(TrafficOf(line.inner.get())->received == start.size());
+    // What is not there is told as ever, and ends nothing.
+    CHECK(ReceiveSome(line.inner.get(), bytes, sizeof(bytes), MSG_DONTWAIT) == -1);
+    CHECK(errno == EAGAIN);
+    CHECK_FALSE(line.Over(milliseconds(50)));
+  }
+
+  TEST_CASE("a frame that arrives byte by byte is the same frame") {
+    auto guard = *FrameGuard::Start();
+    Line line = Connect(*guard);
+    const std::string bytes = Patterned(1, 40, 5) + FrameHeader(kPushPromise, 0, 1, 4);
+    CHECK(SendUntilRefused(line.peer.get(), bytes));
+    char byte;
+    for (size_t i = 0; i + 1 < bytes.size(); ++i) {
+      REQUIRE(ReceiveSome(line.inner.get(), &byte, 1) == 1);
+      REQUIRE(byte == bytes[i]);
+    }
+    // The last byte of the header completes what is not allowed.
+    CHECK(ReceiveSome(line.inner.get(), &byte, 1) == -1);
+    REQUIRE(line.Over(seconds(5)));
+    CHECK(absl::IsInvalidArgument(line.ended.get()));
+  }
+
+  TEST_CASE("a number that has been closed is not guarded any more when it comes again") {
+    auto guard = *FrameGuard::Start();
+    for (int round = 0; round < 50; ++round) {
+      Line line = Connect(*guard);
+      const int number = line.inner.get();
+      line.inner.reset();
+      REQUIRE(line.Over(seconds(5)));
+      // The connection's end is told late on purpose: it must not touch the new owner.
+      while (fcntl(number, F_GETFD) >= 0) {
+        std::this_thread::yield();
+      }
+      int pair[2];
+      REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0);
+      UniqueFd one(pair[0]);
+      UniqueFd other(pair[1]);
+      UniqueFd again(fcntl(one.get(), F_DUPFD_CLOEXEC, number));
+      guard->Drop(line.id, absl::AbortedError("late"));
+      CHECK(SendSome(other.get(), "junk junk junk"));
+      char bytes[64];
+      CHECK(ReceiveSome(again.get(), bytes, sizeof(bytes), MSG_PEEK) == 14);
+      CHECK(ReceiveSome(again.get(), bytes, sizeof(bytes)) == 14);
+    }
+  }
+
+  TEST_CASE("descriptors that come and go in many threads are guarded or not, each as it should") {
+    auto guard = *FrameGuard::Start();
+    std::vector<std::thread> threads;
+    std::atomic<int> wrong = 0;
+    for (int each = 0; each < 4; ++each) {
+      threads.emplace_back([&, each] {
+        for (int round = 0; round < 200; ++round) {
+          int pair[2];
+          if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
+            ++wrong;
+            continue;
+          }
+          UniqueFd theirs(pair[0]);
+          UniqueFd ours(pair[1]);
+          uint64_t id = 0;
+          const bool under_guard = (round + each) % 2 == 0;
+          if (under_guard) {
+            auto guarded = guard->Guard(std::move(ours), {}, [](const absl::Status&) {});
+            ours = std::move(guarded->inner);
+            id = guarded->id;
+          }
+          SendUntilRefused(theirs.get(), "junk junk junk");
+          char bytes[64];
+          const ssize_t got = ReceiveSome(ours.get(), bytes, sizeof(bytes));
+          wrong += got == (under_guard ? -1 : 14) ? 0 : 1;
+          guard->Drop(id, absl::AbortedError("beside its end"));
+        }
+      });
+    }
+    for (std::thread& thread : threads) {
+      thread.join();
+    }
+    CHECK(wrong == 0);
+  }
+
+  TEST_CASE("connections outlive their guard, and end with it") {
+    auto guard = *FrameGuard::Start();
+    Line line = Connect(*guard);
+    CHECK(SendUntilRefused(line.peer.get(), Frame(kSettings, 0, 0, 0)));
+    guard.reset();
+    REQUIRE(line.Over(milliseconds(0)));
+    CHECK(absl::IsCancelled(line.ended.get()));
+    CHECK(Receive(line.inner.get(), 1).empty());
+    CHECK(errno == ECONNRESET);
+    CHECK(HangsUpWithin(line.peer.get(), seconds(1)));
+    line.inner.reset();
+  }
+
+  TEST_CASE("this program's gRPC goes through the guard, and it is found out if it does not") {
+    HoldGrpcThreads();
+    auto guard = *FrameGuard::Start();
+    const absl::Status proved = ProveGuardedCalls(*guard);
+    CAPTURE(std::string(proved.message()));
+    CHECK(proved.ok());
+    const absl::Status past = ProveGuardedCalls(*guard, [](int fd) { UnguardCalls(fd); });
+    CHECK(absl::IsFailedPrecondition(past));
   }
 
   TEST_CASE("a quiet guard does not run") {
