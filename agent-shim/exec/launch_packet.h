@@ -24,7 +24,8 @@ struct LaunchHeader {
   uint32_t gid;
   int32_t nice;
   int32_t oom_score_adj;
-  uint32_t reserved;
+  // The command's mark (marks.h), for a kernel without child subreapers; else 0.
+  uint32_t mark;
   uint64_t open_files;
 };
 
@@ -36,8 +37,10 @@ enum class ReportKind : uint32_t {
   kReady = 1,    // the reaper lives; `pid` is its own
   kStarted = 2,  // `pid` runs the command
   kFailed = 3,   // no command runs: `value` is the errno, `step` a StartStep
-  kExited = 4,   // the command ended; `value` is its wait status. `empty`: and nothing is left of it
-  kEmpty = 5,    // no descendant is left; the reaper waits for the next launch
+  // The command ended; `value` is its wait status. `empty`: and the reaper has no child any more,
+  // which means that nothing is left of the command, where there are subreapers.
+  kExited = 4,
+  kEmpty = 5,  // no descendant is left; the reaper waits for the next launch
 };
 
 struct Report {

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <utility>
 
+#include "agent-shim/exec/marks.h"
 #include "agent-shim/exec/reaper.h"
 
 namespace creel::shim {
@@ -56,7 +57,7 @@ absl::Status SendDescriptor(int socket, int fd) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Nursery>> Nursery::Start() {
-  std::unique_ptr<Nursery> nursery(new Nursery());
+  std::unique_ptr<Nursery> nursery(new Nursery(HasSubreapers()));
   MutexLock lock(nursery->mu_);
   RETURN_IF_ERROR(nursery->ForkLocked());
   ASSIGN_OR_RETURN(Reaper first, nursery->OrderLocked());

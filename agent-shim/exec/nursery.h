@@ -45,12 +45,15 @@ class Nursery {
   absl::Status Restart();
 
   [[nodiscard]] pid_t pid() const;
+  // Whether reapers are subreapers. If not, each command needs a mark (marks.h).
+  [[nodiscard]] bool subreapers() const { return subreapers_; }
 
  private:
-  Nursery() = default;
+  explicit Nursery(bool subreapers) : subreapers_(subreapers) {}
   absl::Status ForkLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::StatusOr<Reaper> OrderLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
+  const bool subreapers_;
   mutable Mutex mu_;
   UniqueFd socket_ ABSL_GUARDED_BY(mu_);
   pid_t pid_ ABSL_GUARDED_BY(mu_) = 0;

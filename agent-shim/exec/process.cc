@@ -15,8 +15,8 @@ namespace {
 
 using google::protobuf::util::TimeUtil;
 
-// How long the exit is held back for output of children that still hold the pipes. The command's own
-// is in the pipes by the time it has ended.
+// How long the exit is held back for output of children that still hold the pipes. The command's
+// own is in the pipes by the time it has ended.
 constexpr std::chrono::milliseconds kDrain{50};
 // What is read at the end without regard to room; a child that goes on writing cannot delay it.
 constexpr uint64_t kDrainBytes = 2u << 20;
@@ -170,7 +170,9 @@ void Process::TakeReportLocked(const Report& report, After& after) {
       return;
     case ReportKind::kExited:
       MainExitedLocked(report.value);
-      if (report.empty != 0) {
+      if (report.empty != 0 && options_.mark != 0) {
+        OrphanedLocked(after);
+      } else if (report.empty != 0) {
         EmptyLocked(after);
       }
       TryFinishLocked(after);
@@ -213,6 +215,23 @@ void Process::MainExitedLocked(int status) {
   CancelTimerLocked(timeout_timer_);
 }
 
+void Process::OrphanedLocked(After& after) {
+  loop_.Unwatch(std::exchange(reaper_watch_, 0));
+  auto reaper = std::make_shared<Reaper>(std::exchange(reaper_, Reaper{}));
+  after.Call(
+      [self = shared_from_this(), reaper] { self->owner_.Orphaned(self, std::move(*reaper)); });
+}
+
+void Process::NoTrace() {
+  After after;
+  MutexLock lock(mu_);
+  // Of a command that is being stopped the ladder finds out.
+  if (!empty_ && ladder_ == Ladder::kNone) {
+    EmptyLocked(after);
+    TryFinishLocked(after);
+  }
+}
+
 void Process::EmptyLocked(After& after) {
   if (empty_) {
     return;
@@ -226,7 +245,8 @@ void Process::EmptyLocked(After& after) {
   }
   // Shared only because a std::function has to be copyable.
   auto reaper = std::make_shared<Reaper>(std::exchange(reaper_, Reaper{}));
-  after.Call([self = shared_from_this(), reaper] { self->owner_.Emptied(self, std::move(*reaper)); });
+  after.Call(
+      [self = shared_from_this(), reaper] { self->owner_.Emptied(self, std::move(*reaper)); });
   for (Done& done : std::exchange(stop_waiters_, {})) {
     after.Call([done = std::move(done)] { done(absl::OkStatus()); });
   }
@@ -279,7 +299,8 @@ void Process::TryFinishLocked(After& after) {
 }
 
 void Process::FinishLocked(v1::Exit exit, After& after) {
-  started_ = true;  // also if its reaper was lost before it could tell: a reader waits for this first
+  started_ =
+      true;  // also if its reaper was lost before it could tell: a reader waits for this first
   exit.set_timed_out(timed_out_);
   exit.set_stopped(stopped_);
   exit.set_output_bytes(ring_.end());
@@ -321,8 +342,7 @@ v1::ProcessInfo Process::InfoLocked() const {
     *info.mutable_exit() = *exit_;
   }
   *info.mutable_started_at() = TimeUtil::NanosecondsToTimestamp(
-      std::chrono::duration_cast<std::chrono::nanoseconds>(started_at_.time_since_epoch())
-          .count());
+      std::chrono::duration_cast<std::chrono::nanoseconds>(started_at_.time_since_epoch()).count());
   info.set_output_begin(ring_.begin());
   info.set_output_end(ring_.end());
   return info;
@@ -336,6 +356,11 @@ v1::ProcessInfo Process::Info() const {
 pid_t Process::reaper_pid() const {
   MutexLock lock(mu_);
   return reaper_.pid;
+}
+
+bool Process::main_exited() const {
+  MutexLock lock(mu_);
+  return main_exited_;
 }
 
 pid_t Process::pid() const {

@@ -34,6 +34,12 @@ class ProcessReader {
   virtual void Wake() = 0;
 };
 
+// What a look for processes to be killed has brought.
+struct Found {
+  std::vector<pid_t> killed;
+  bool clean = true;  // neither those nor any that are dead and not yet reaped
+};
+
 // The table that a process belongs to. Called with no lock of the process held.
 class ProcessOwner {
  public:
@@ -44,8 +50,12 @@ class ProcessOwner {
   virtual void Emptied(const std::shared_ptr<Process>& process, Reaper reaper) = 0;
   // The last step of the ladder: every process of the sandbox has to end.
   virtual void KillEverything() = 0;
-  // Kills what belongs to no living reaper. Returns those that it found.
-  virtual std::vector<pid_t> KillStrays() = 0;
+  // Kills what belongs to no living reaper; where there are no subreapers, what bears `mark` or no
+  // mark of a live command.
+  virtual Found KillStrays(gid_t mark) = 0;
+  // Without subreapers: its exit is known, and the table is to find out when nothing is left of it,
+  // and to call NoTrace then. Its reaper, if the socket is set, can be used again.
+  virtual void Orphaned(const std::shared_ptr<Process>& process, Reaper reaper) = 0;
 };
 
 // One command from its launch until nothing of it is left. Thread-safe; nothing here waits.
@@ -55,6 +65,8 @@ class Process : public std::enable_shared_from_this<Process> {
     std::string id;
     v1::CommandSpec spec;  // as asked for
     uint64_t ring_bytes = 256u << 10;
+    // Set where there are no subreapers (marks.h).
+    gid_t mark = 0;
   };
   struct Pending {};
   // What a reader gets next. A status: the command was refused, or the reader was replaced.
@@ -90,9 +102,14 @@ class Process : public std::enable_shared_from_this<Process> {
   [[nodiscard]] pid_t reaper_pid() const;
   [[nodiscard]] pid_t pid() const;
   [[nodiscard]] uint64_t output_cost() const;
+  [[nodiscard]] gid_t mark() const { return options_.mark; }
+  // The command itself has ended; background processes of it may be left.
+  [[nodiscard]] bool main_exited() const;
   // It could not even be forked; there is nothing to remember.
   [[nodiscard]] bool refused() const;
 
+  // No process that bears the mark is there, and none was when main_exited() was already true.
+  void NoTrace();
   // Gives up kept output, and output still to come.
   void DropOutput();
   // Every process of the sandbox is being killed, this one's too.
@@ -114,7 +131,8 @@ class Process : public std::enable_shared_from_this<Process> {
   };
 
   // process.cc: launch, reports of the reaper, the end.
-  absl::Status LaunchLocked(LaunchOrder& order, Nursery& nursery) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Status LaunchLocked(LaunchOrder& order, Nursery& nursery)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status WatchOutputLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void OnReports();
   // False once the socket has ended.
@@ -123,6 +141,7 @@ class Process : public std::enable_shared_from_this<Process> {
   void StartFailedLocked(const Report& report, After& after) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void ReaperLostLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void MainExitedLocked(int status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void OrphanedLocked(After& after) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void EmptyLocked(After& after) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void TryFinishLocked(After& after) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void FinishLocked(v1::Exit exit, After& after) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -155,7 +174,7 @@ class Process : public std::enable_shared_from_this<Process> {
   void OnTimeout();
   void OnTick();
   void StepKillLocked(Deadline now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void StepSubtreeLocked(const std::vector<pid_t>& found, Deadline now, After& after)
+  void StepSubtreeLocked(const Found& found, Deadline now, After& after)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void EnterSubtreeStepLocked(Deadline now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void TermLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -176,7 +195,7 @@ class Process : public std::enable_shared_from_this<Process> {
   uint64_t reaper_watch_ ABSL_GUARDED_BY(mu_) = 0;
   pid_t pid_ ABSL_GUARDED_BY(mu_) = 0;
   bool launched_ ABSL_GUARDED_BY(mu_) = false;
-  bool started_ ABSL_GUARDED_BY(mu_) = false;      // the info may be told
+  bool started_ ABSL_GUARDED_BY(mu_) = false;  // the info may be told
   bool main_exited_ ABSL_GUARDED_BY(mu_) = false;
   bool reaper_lost_ ABSL_GUARDED_BY(mu_) = false;
   bool empty_ ABSL_GUARDED_BY(mu_) = false;
@@ -217,8 +236,8 @@ class Process : public std::enable_shared_from_this<Process> {
   Deadline step_ends_ ABSL_GUARDED_BY(mu_);
   Deadline step_began_ ABSL_GUARDED_BY(mu_);
   int clean_looks_ ABSL_GUARDED_BY(mu_) = 0;
-  std::set<pid_t> hunted_ ABSL_GUARDED_BY(mu_);    // found below the reaper so far
-  Deadline last_new_ ABSL_GUARDED_BY(mu_);         // when one was found that was not there before
+  std::set<pid_t> hunted_ ABSL_GUARDED_BY(mu_);  // found below the reaper so far
+  Deadline last_new_ ABSL_GUARDED_BY(mu_);       // when one was found that was not there before
   std::vector<Done> stop_waiters_ ABSL_GUARDED_BY(mu_);
 
   uint64_t timeout_timer_ ABSL_GUARDED_BY(mu_) = 0;

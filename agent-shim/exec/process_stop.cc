@@ -1,6 +1,8 @@
 // The kill ladder of a command: each step is taken only if the one before has not emptied the
-// command's subtree in its time. What ends the ladder is the reaper's word that it has no child left,
-// which is the kernel's word; /proc is read only to find whom to kill.
+// command's subtree in its time. What ends the ladder is the reaper's word that it has no child
+// left, which is the kernel's word; /proc is read only to find whom to kill. Where there are no
+// subreapers the reaper knows of the command alone, and a look at all processes finds no mark of it
+// at the end.
 
 #include <signal.h>
 
@@ -75,14 +77,17 @@ void Process::RaiseKillStepLocked(v1::KillStep step) {
 }
 
 void Process::OnTick() {
-  std::vector<pid_t> strays;
-  bool lost = false;
+  Found found;
+  bool look = false;
+  bool exited = false;
   {
     MutexLock lock(mu_);
-    lost = reaper_lost_ && ladder_ == Ladder::kSubtree;
+    look = (reaper_lost_ || options_.mark != 0) && ladder_ == Ladder::kSubtree;
+    exited = main_exited_ || reaper_lost_;
   }
-  if (lost) {
-    strays = owner_.KillStrays();
+  if (look) {
+    found = owner_.KillStrays(options_.mark);
+    found.clean = found.clean && exited;  // one that is only just starting has no mark yet
   }
   After after;
   MutexLock lock(mu_);
@@ -111,10 +116,10 @@ void Process::OnTick() {
       }
       break;
     case Ladder::kSubtree:
-      if (!reaper_lost_) {
-        strays = reaper_.pid > 0 ? KillDescendants(reaper_.pid) : std::vector<pid_t>();
+      if (!look && reaper_.pid > 0) {
+        found.killed = KillDescendants(reaper_.pid);
       }
-      StepSubtreeLocked(strays, now, after);
+      StepSubtreeLocked(found, now, after);
       return;
   }
   SetTimerLocked(tick_timer_, now + kTick, &Process::OnTick);
@@ -135,17 +140,18 @@ void Process::EnterSubtreeStepLocked(Deadline now) {
   SetTimerLocked(tick_timer_, now, &Process::OnTick);
 }
 
-void Process::StepSubtreeLocked(const std::vector<pid_t>& found, Deadline now, After& after) {
-  if (!found.empty()) {
+void Process::StepSubtreeLocked(const Found& found, Deadline now, After& after) {
+  if (!found.killed.empty()) {
     RaiseKillStepLocked(v1::KILL_STEP_SUBTREE);
   }
-  clean_looks_ = found.empty() ? clean_looks_ + 1 : 0;
-  if (reaper_lost_ && clean_looks_ >= kCleanLooks) {
+  clean_looks_ = found.clean ? clean_looks_ + 1 : 0;
+  if ((reaper_lost_ && clean_looks_ >= kCleanLooks) ||
+      (options_.mark != 0 && main_exited_ && clean_looks_ > 0)) {
     EmptyLocked(after);
     TryFinishLocked(after);
     return;
   }
-  for (const pid_t pid : found) {
+  for (const pid_t pid : found.killed) {
     if (hunted_.insert(pid).second) {
       last_new_ = now;
     }

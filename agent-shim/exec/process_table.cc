@@ -19,13 +19,15 @@ namespace {
 
 constexpr std::chrono::milliseconds kClearingTick{2};
 constexpr size_t kMaxId = 64;
+// How long orphans are let die together before it is looked whose they were.
+constexpr std::chrono::milliseconds kLookPause{100};
 // After the last command the memory that it took is given back to the kernel.
 constexpr std::chrono::seconds kQuiet{1};
 
 absl::Status CheckId(const std::string& id) {
   const auto allowed = [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-           c == '-' || c == '_';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+           c == '_';
   };
   if (id.empty() || id.size() > kMaxId || !std::all_of(id.begin(), id.end(), allowed)) {
     return absl::InvalidArgumentError(
@@ -47,11 +49,13 @@ absl::Status CheckDurations(const v1::CommandSpec& spec) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<ProcessTable>> ProcessTable::Start(EventLoop& loop,
-                                                                  Nursery& nursery,
+absl::StatusOr<std::unique_ptr<ProcessTable>> ProcessTable::Start(EventLoop& loop, Nursery& nursery,
                                                                   Options options) {
   // A command that does not read its stdin must not end the shim.
   signal(SIGPIPE, SIG_IGN);
+  if (!nursery.subreapers() && !options.is_init) {
+    return absl::FailedPreconditionError("without subreapers orphans must fall to this process");
+  }
   std::unique_ptr<ProcessTable> table(new ProcessTable(loop, nursery, std::move(options)));
   if (table->options_.is_init) {
     RETURN_IF_ERROR(table->WatchOrphans());
@@ -69,6 +73,7 @@ ProcessTable::~ProcessTable() {
     loop_.Unwatch(child_watch_);
     loop_.CancelTimer(clearing_timer_);
     loop_.CancelTimer(quiet_timer_);
+    loop_.CancelTimer(look_timer_);
     all = live_;
     for (const auto& [id, process] : by_id_) {
       all.insert(process);
@@ -87,17 +92,18 @@ absl::StatusOr<std::shared_ptr<Process>> ProcessTable::Run(const v1::StartProces
   {
     MutexLock lock(mu_);
     if (by_id_.contains(start.process_id())) {
-      return absl::AlreadyExistsError(
-          fmt::format("process id '{}' is in use", start.process_id()));
+      return absl::AlreadyExistsError(fmt::format("process id '{}' is in use", start.process_id()));
     }
     if (live_.size() >= options_.max_running) {
       return absl::ResourceExhaustedError(
           fmt::format("{} commands run in the sandbox, which is its limit", live_.size()));
     }
+    order.header.mark = nursery_.subreapers() ? 0 : TakeMarkLocked();
     process = std::make_shared<Process>(loop_, options_.defaults, *this,
                                         Process::Options{.id = start.process_id(),
                                                          .spec = start.spec(),
-                                                         .ring_bytes = options_.ring_bytes});
+                                                         .ring_bytes = options_.ring_bytes,
+                                                         .mark = order.header.mark});
     // Under the lock, so that a KillEverything comes wholly before or after the launch.
     if (clearing_) {
       waiting_.push_back({process, std::move(order)});
@@ -161,8 +167,8 @@ void ProcessTable::ForgetLocked(After& after) {
     ended_.pop_front();
     after.Call([oldest] { oldest->DropOutput(); });
   }
-  for (auto process = ended_.begin();
-       process != ended_.end() && bytes > options_.remembered_bytes; ++process) {
+  for (auto process = ended_.begin(); process != ended_.end() && bytes > options_.remembered_bytes;
+       ++process) {
     bytes -= std::min(bytes, (*process)->output_cost());
     after.Call([oldest = *process] { oldest->DropOutput(); });
   }
@@ -173,8 +179,7 @@ void ProcessTable::Emptied(const std::shared_ptr<Process>& process, Reaper reape
     MutexLock lock(mu_);
     live_.erase(process);
     if (live_.empty() && quiet_timer_ == 0) {
-      quiet_timer_ =
-          loop_.At(std::chrono::steady_clock::now() + kQuiet, [this] { OnQuiet(); });
+      quiet_timer_ = loop_.At(std::chrono::steady_clock::now() + kQuiet, [this] { OnQuiet(); });
     }
   }
   if (reaper.socket.valid()) {
@@ -193,19 +198,108 @@ void ProcessTable::OnQuiet() {
   malloc_trim(0);
 }
 
-std::vector<pid_t> ProcessTable::KillStrays() {
+Found ProcessTable::KillStrays(gid_t mark) {
   if (!options_.is_init) {
     return {};
   }
-  // All reapers are below the nursery, unless it has died; then they are PID 1's own children.
-  std::set<pid_t> spared{nursery_.pid()};
   MutexLock lock(mu_);
   ReapOrphansLocked();
+  if (mark != 0) {
+    return KillMarkedLocked(mark);
+  }
+  // All reapers are below the nursery, unless it has died; then they are PID 1's own children.
+  std::set<pid_t> spared{nursery_.pid()};
   for (const std::shared_ptr<Process>& process : live_) {
     spared.insert(process->reaper_pid());
   }
   spared.erase(0);
-  return KillDescendants(getpid(), spared);
+  Found found{.killed = KillDescendants(getpid(), spared)};
+  found.clean = found.killed.empty();
+  return found;
+}
+
+// The lock keeps orphans from being reaped meanwhile, on which the completeness of the list stands.
+Found ProcessTable::KillMarkedLocked(gid_t mark) {
+  const pid_t nursery = nursery_.pid();
+  std::set<gid_t> others;
+  std::set<pid_t> reapers;
+  for (const std::shared_ptr<Process>& process : live_) {
+    others.insert(process->mark());
+    reapers.insert(process->reaper_pid());
+  }
+  others.erase(mark);
+  reapers.erase(0);
+  const std::vector<MarkedProcess> list = ListMarked();
+  for (const MarkedProcess& each : list) {
+    if (each.parent == nursery) {
+      reapers.insert(each.pid);
+    }
+  }
+  Found found;
+  for (const MarkedProcess& each : list) {
+    // The last: a command on its way, that has not taken its identity yet.
+    const bool own = each.pid == getpid() || each.pid == nursery || reapers.contains(each.pid) ||
+                     (each.mark == 0 && reapers.contains(each.parent));
+    if (own || others.contains(each.mark)) {
+      continue;
+    }
+    found.clean = false;
+    if (!each.zombie) {
+      kill(each.pid, SIGKILL);
+      found.killed.push_back(each.pid);
+    }
+  }
+  return found;
+}
+
+gid_t ProcessTable::TakeMarkLocked() {
+  const auto taken = [this](gid_t mark) {
+    return std::any_of(live_.begin(), live_.end(),
+                       [mark](const auto& process) { return process->mark() == mark; });
+  };
+  // There are far more marks than commands may run.
+  do {
+    next_mark_ = NextMark(next_mark_);
+  } while (taken(next_mark_));
+  return next_mark_;
+}
+
+void ProcessTable::Orphaned(const std::shared_ptr<Process>& /*process*/, Reaper reaper) {
+  if (reaper.socket.valid()) {
+    nursery_.Return(std::move(reaper));
+  }
+  MutexLock lock(mu_);
+  LookLaterLocked({});
+}
+
+void ProcessTable::LookLaterLocked(std::chrono::nanoseconds pause) {
+  if (look_timer_ == 0) {
+    look_timer_ = loop_.At(std::chrono::steady_clock::now() + pause, [this] { OnLook(); });
+  }
+}
+
+void ProcessTable::OnLook() {
+  std::vector<std::shared_ptr<Process>> ended;
+  {
+    MutexLock lock(mu_);
+    look_timer_ = 0;
+    ReapOrphansLocked();
+    for (const std::shared_ptr<Process>& process : live_) {
+      if (process->main_exited()) {
+        ended.push_back(process);
+      }
+    }
+    std::set<gid_t> found;
+    if (!ended.empty()) {
+      for (const MarkedProcess& each : ListMarked()) {
+        found.insert(each.mark);
+      }
+    }
+    std::erase_if(ended, [&found](const auto& process) { return found.contains(process->mark()); });
+  }
+  for (const std::shared_ptr<Process>& process : ended) {
+    process->NoTrace();
+  }
 }
 
 void ProcessTable::KillAll(std::function<void()> done) {
@@ -229,16 +323,15 @@ void ProcessTable::KillEverything() {
   if (options_.is_init) {
     kill(-1, SIGKILL);
   }
-  clearing_timer_ =
-      loop_.At(std::chrono::steady_clock::now(), [this] { OnClearing(); });
+  clearing_timer_ = loop_.At(std::chrono::steady_clock::now(), [this] { OnClearing(); });
 }
 
 void ProcessTable::OnClearing() {
   {
     MutexLock lock(mu_);
     if (!AllDeadLocked()) {
-      clearing_timer_ = loop_.At(std::chrono::steady_clock::now() + kClearingTick,
-                                 [this] { OnClearing(); });
+      clearing_timer_ =
+          loop_.At(std::chrono::steady_clock::now() + kClearingTick, [this] { OnClearing(); });
       return;
     }
   }
@@ -311,8 +404,8 @@ absl::Status ProcessTable::WatchOrphans() {
   if (!child_signals_.valid()) {
     return ErrnoStatus(errno, "make a signalfd");
   }
-  ASSIGN_OR_RETURN(child_watch_, loop_.Watch(child_signals_.get(), EPOLLIN,
-                                             [this](uint32_t) { OnOrphans(); }));
+  ASSIGN_OR_RETURN(child_watch_,
+                   loop_.Watch(child_signals_.get(), EPOLLIN, [this](uint32_t) { OnOrphans(); }));
   MutexLock lock(mu_);
   ReapOrphansLocked();
   return absl::OkStatus();
@@ -324,6 +417,10 @@ void ProcessTable::OnOrphans() {
   }
   MutexLock lock(mu_);
   ReapOrphansLocked();
+  // The last of an ended command's processes is always PID 1's child.
+  if (!nursery_.subreapers() && !live_.empty()) {
+    LookLaterLocked(kLookPause);
+  }
 }
 
 void ProcessTable::ReapOrphansLocked() {

@@ -11,6 +11,7 @@
 
 #include "agent-shim/exec/event_loop.h"
 #include "agent-shim/exec/launch.h"
+#include "agent-shim/exec/marks.h"
 #include "agent-shim/exec/nursery.h"
 #include "agent-shim/exec/process.h"
 #include "creel/shim/v1/shim.pb.h"
@@ -31,14 +32,14 @@ class ProcessTable final : public ProcessOwner {
     // end of everything. SIGCHLD must be blocked in all threads. False, as in tests: all that is
     // below the reapers is killed instead, as far as it can be found.
     bool is_init = false;
-    // Commands that run at once, and ended ones that are remembered, with output of so many bytes in
-    // all.
+    // Commands that run at once, and ended ones that are remembered, with output of so many bytes
+    // in all.
     size_t max_running = 512;
     size_t remembered = 256;
     uint64_t remembered_bytes = 8u << 20;
   };
 
-  // `loop` and `nursery` must outlive it.
+  // `loop` and `nursery` must outlive it. Without subreapers it has to be `is_init`.
   static absl::StatusOr<std::unique_ptr<ProcessTable>> Start(EventLoop& loop, Nursery& nursery,
                                                              Options options);
   // The loop must have been stopped. Commands that run go on.
@@ -61,7 +62,8 @@ class ProcessTable final : public ProcessOwner {
   void Ended(const std::shared_ptr<Process>& process) override;
   void Emptied(const std::shared_ptr<Process>& process, Reaper reaper) override;
   void KillEverything() override;
-  std::vector<pid_t> KillStrays() override;
+  Found KillStrays(gid_t mark) override;
+  void Orphaned(const std::shared_ptr<Process>& process, Reaper reaper) override;
 
  private:
   // A command that waits until a KillEverything is over.
@@ -74,6 +76,10 @@ class ProcessTable final : public ProcessOwner {
   absl::Status WatchOrphans();
   void OnOrphans();
   void ReapOrphansLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  Found KillMarkedLocked(gid_t mark) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  gid_t TakeMarkLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void LookLaterLocked(std::chrono::nanoseconds pause) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void OnLook();
   void OnClearing();
   bool AllDeadLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Cleared();
@@ -89,6 +95,8 @@ class ProcessTable final : public ProcessOwner {
   mutable Mutex mu_;
   uint64_t quiet_timer_ ABSL_GUARDED_BY(mu_) = 0;
   uint64_t clearing_timer_ ABSL_GUARDED_BY(mu_) = 0;
+  uint64_t look_timer_ ABSL_GUARDED_BY(mu_) = 0;
+  gid_t next_mark_ ABSL_GUARDED_BY(mu_) = kFirstMark;
   std::map<std::string, std::shared_ptr<Process>> by_id_ ABSL_GUARDED_BY(mu_);
   std::set<std::shared_ptr<Process>> live_ ABSL_GUARDED_BY(mu_);  // something may be left of them
   std::deque<std::shared_ptr<Process>> ended_ ABSL_GUARDED_BY(mu_);  // the oldest first

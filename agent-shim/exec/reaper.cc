@@ -51,7 +51,8 @@ struct StartError {
 };
 
 void CloseFrom(int first) {
-  if (syscall(SYS_close_range, first, ~0U, 0) == 0) {
+  // Not ~0U as the last: gVisor takes no number above this one, and each close costs it 30 us.
+  if (syscall(SYS_close_range, first, INT_MAX, 0) == 0) {
     return;
   }
   rlimit limit{};
@@ -82,11 +83,16 @@ void TakeToolIdentity(const Launch& launch, StartError* error) {
   const uid_t uid = launch.header.uid;
   const gid_t gid = launch.header.gid;
   // The raw calls: glibc's would signal the threads of the process this one was forked from.
+  const gid_t mark = launch.header.mark;
   if (syscall(SYS_getuid) == 0) {
-    if (syscall(SYS_setgroups, 0, nullptr) != 0 || syscall(SYS_setresgid, gid, gid, gid) != 0 ||
-        syscall(SYS_setresuid, uid, uid, uid) != 0) {
+    if (syscall(SYS_setgroups, mark != 0 ? 1 : 0, &mark) != 0 ||
+        syscall(SYS_setresgid, gid, gid, gid) != 0 || syscall(SYS_setresuid, uid, uid, uid) != 0) {
       Fail(error, v1::START_STEP_SETUP, errno);
     }
+  }
+  gid_t groups[2] = {};
+  if (mark != 0 && (syscall(SYS_getgroups, 2, groups) != 1 || groups[0] != mark)) {
+    Fail(error, v1::START_STEP_SETUP, EPERM);
   }
   prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
   __user_cap_header_struct cap_header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
@@ -259,7 +265,8 @@ void Reap(pid_t command) {
   bool exited = false;
   for (;;) {
     // Looked at before it is reaped: when everything is killed at once, a wait that reaps takes the
-    // status with it although the reaper dies inside the call, and PID 1 could not find it any more.
+    // status with it although the reaper dies inside the call, and PID 1 could not find it any
+    // more.
     siginfo_t child{};
     if (waitid(P_ALL, 0, &child, WEXITED | WNOWAIT | __WALL) != 0) {
       if (errno == EINTR) {
@@ -392,11 +399,8 @@ void Release(const Launch& launch) {
   if (dup2(socket, kSocket) < 0) {
     _exit(1);
   }
-  if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0) {
-    // A kernel that is not Linux's. What a command leaves behind could not be followed: none starts.
-    Send({ReportKind::kFailed, -1, errno, v1::START_STEP_FORK, 1});
-    _exit(1);
-  }
+  // Fails on a kernel that is not Linux's.
+  const bool subreaper = prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0;
   CloseFrom(kSocket + 1);
   fcntl(kSocket, F_SETFD, FD_CLOEXEC);
   signal(SIGCHLD, SIG_DFL);
@@ -407,7 +411,10 @@ void Release(const Launch& launch) {
     Launch launch{};
     const bool sound = ReceiveLaunch(launch, packet);
     pid_t command = 0;
-    if (sound) {
+    if (sound && !subreaper && launch.header.mark == 0) {
+      // What it leaves behind could not be followed.
+      Send({ReportKind::kFailed, 0, EINVAL, v1::START_STEP_FORK, 1});
+    } else if (sound) {
       command = Start(launch);
     } else {
       Send({ReportKind::kFailed, 0, EINVAL, v1::START_STEP_SETUP, 1});

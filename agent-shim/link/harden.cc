@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <climits>
 
 namespace creel::shim {
 namespace {
@@ -81,7 +82,7 @@ absl::Status Harden() {
     files.rlim_cur = std::min<rlim_t>(files.rlim_max, 65536);
     setrlimit(RLIMIT_NOFILE, &files);
   }
-  if (syscall(SYS_close_range, 3, ~0U, 0) != 0) {
+  if (syscall(SYS_close_range, 3, INT_MAX, 0) != 0) {
     for (int fd = 3; fd < 1024; ++fd) {
       close(fd);
     }

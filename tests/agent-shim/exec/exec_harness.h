@@ -1,6 +1,7 @@
 #pragma once
 
 #include <chrono>
+#include <future>
 #include <memory>
 #include <string>
 #include <variant>
@@ -107,6 +108,15 @@ class Harness {
     start.set_process_id(id.empty() ? "p" + std::to_string(next_id_++) : std::move(id));
     *start.mutable_spec() = std::move(spec);
     return table_->Run(start);
+  }
+
+  // Stops it and waits until nothing is left of it.
+  static void StopAndWait(const std::shared_ptr<Process>& process) {
+    v1::ProcessInput stop;
+    stop.mutable_stop();
+    auto left = std::make_shared<std::promise<void>>();
+    process->Send(stop, true, [left](const absl::Status&) { left->set_value(); });
+    left->get_future().wait();
   }
 
   Outcome Run(v1::CommandSpec spec) {

@@ -1,7 +1,8 @@
-// A child that does one unfriendly thing, by name. Every process of it that lives holds a shared lock
-// on the file given as the second argument, so that a test can tell whether one is left.
+// A child that does one unfriendly thing, by name. Every process of it that lives holds a shared
+// lock on the file given as the second argument, so that a test can tell whether one is left.
 
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/file.h>
 #include <sys/prctl.h>
@@ -99,6 +100,22 @@ int main(int argc, char** argv) {
       }
       setsid();
     }
+  }
+  if (mode == "new-user-ns") {  // where its groups, if it wants, are its own affair
+    if (fork() == 0) {
+      unshare(CLONE_NEWUSER);
+      Detach();
+      signal(SIGTERM, SIG_IGN);
+      Sleep();
+    }
+    Sleep();
+  }
+  if (mode == "brief") {  // as `daemon`, but what it leaves ends too
+    if (fork() == 0) {
+      Detach();
+      usleep(700'000);
+    }
+    return 0;
   }
   if (mode == "subreaper") {
     prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);

@@ -36,8 +36,8 @@ TEST_SUITE("the kill ladder") {
       v1::KillStep at_least;
     };
     const Row rows[] = {
-        {"sleep", v1::KILL_STEP_TERM},       {"ignore-term", v1::KILL_STEP_KILL},
-        {"stopped", v1::KILL_STEP_KILL},     {"setsid", v1::KILL_STEP_SUBTREE},
+        {"sleep", v1::KILL_STEP_TERM},          {"ignore-term", v1::KILL_STEP_KILL},
+        {"stopped", v1::KILL_STEP_KILL},        {"setsid", v1::KILL_STEP_SUBTREE},
         {"double-fork", v1::KILL_STEP_SUBTREE}, {"subreaper", v1::KILL_STEP_SUBTREE},
     };
     Harness harness;
@@ -132,12 +132,15 @@ TEST_SUITE("the kill ladder") {
     if (getuid() != 0) {
       return;
     }
-    for (const char* scenario : {"outrun", "kill-all", "lost-reaper", "orphans"}) {
-      CAPTURE(scenario);
-      const std::string command =
-          std::string("timeout 60 unshare --pid --fork --mount-proc ") + INIT_PROBE + " " +
-          scenario + " " + MISBEHAVE;
-      CHECK(std::system(command.c_str()) == 0);
+    for (const char* kernel : {"", " no-subreapers"}) {
+      for (const char* scenario :
+           {"outrun", "kill-all", "lost-reaper", "orphans", "leftovers", "neighbours"}) {
+        CAPTURE(kernel);
+        CAPTURE(scenario);
+        const std::string command = std::string("timeout 60 unshare --pid --fork --mount-proc ") +
+                                    INIT_PROBE + " " + scenario + " " + MISBEHAVE + kernel;
+        CHECK(std::system(command.c_str()) == 0);
+      }
     }
   }
 }
