@@ -6,6 +6,8 @@
 #   engine.sh start-private DIR [IMAGE…]
 #                                starts a second engine that keeps everything in DIR, offers the
 #                                runtime `runsc` and gets copies of these images; prints its host
+#   engine.sh fresh-private DIR [IMAGE…]
+#                                the same, after what an earlier one left in DIR was removed
 #   engine.sh stop-private DIR   ends that one and removes DIR
 . "$(dirname "$0")/lib.sh"
 
@@ -141,17 +143,25 @@ stop_private() {
   # Nothing but what start_private made is ever removed.
   [ -e "$dir/dockerd.log" ] || die "$dir holds no engine of ours"
   end_daemon "$dir/dockerd.pid"
-  # A killed engine leaves these behind.
-  pkill -KILL -f -- "-address $dir/exec/" || true
+  # A killed engine leaves these behind: containerd's shims, and gVisor's processes.
+  pkill -KILL -f -- "(-address |--root=)$dir/exec/" || true
   # What a killed container left mounted.
   awk -v dir="$dir/" 'index($2, dir) == 1 {print $2}' /proc/self/mounts | sort -r |
     while read -r mount; do umount -l "$mount" || true; done
   rm -rf --one-file-system "$dir"
 }
 
+fresh_private() {
+  [ $# -gt 0 ] || die "usage: engine.sh fresh-private DIR [IMAGE…]"
+  # Nothing in it: whoever made it was ended before there was an engine.
+  [ ! -d "$1" ] || rmdir "$1" 2>/dev/null || stop_private "$1"
+  start_private "$@"
+}
+
 case "${1:-}" in
   start | stop | status) "$1" ;;
+  fresh-private) fresh_private "${@:2}" ;;
   start-private) start_private "${@:2}" ;;
   stop-private) stop_private "${@:2}" ;;
-  *) die "usage: engine.sh start|stop|status|start-private DIR [IMAGE…]|stop-private DIR" ;;
+  *) die "usage: engine.sh start|stop|status|start-private DIR [IMAGE…]|fresh-private DIR [IMAGE…]|stop-private DIR" ;;
 esac

@@ -11,6 +11,7 @@
 #include <string>
 #include <thread>
 
+#include "tests/integration/support/gvisor.h"
 #include "tests/integration/support/supervisor.h"
 
 namespace creel::testing {
@@ -70,8 +71,17 @@ struct Waiting {
   }
 };
 
-std::string InitPid(const std::string& container) {
-  std::string pid = RunProgram({"docker", "inspect", "-f", "{{.State.Pid}}", container}).out;
+Finished Docker(const Supervisor& supervisor, std::vector<std::string> arguments) {
+  const std::string& host = supervisor.engine_host();
+  arguments.insert(arguments.begin(), "docker");
+  if (!host.empty()) {
+    arguments.insert(arguments.begin() + 1, {"-H", host});
+  }
+  return RunProgram(arguments);
+}
+
+std::string InitPid(const Supervisor& supervisor, const std::string& container) {
+  std::string pid = Docker(supervisor, {"inspect", "-f", "{{.State.Pid}}", container}).out;
   pid.erase(pid.find_last_not_of('\n') + 1);
   return pid;
 }
@@ -81,7 +91,7 @@ TEST_SUITE("Lost") {
     Supervisor supervisor;
     REQUIRE(supervisor.Write(kSession, "kept", "no").ok());
     Waiting waiting(supervisor);
-    kill(std::stoi(InitPid(supervisor.Get(kSession).container_id())), SIGKILL);
+    kill(std::stoi(InitPid(supervisor, supervisor.Get(kSession).container_id())), SIGKILL);
     waiting.EndSoonNaming("container");
     const Outcome again = supervisor.Exec(kSession, {"echo", "again"});
     CHECK(again.out == "again\n");
@@ -92,7 +102,7 @@ TEST_SUITE("Lost") {
     Supervisor supervisor;
     Waiting waiting(supervisor);
     const std::string id = supervisor.Get(kSession).container_id();
-    std::thread remove([&] { RunProgram({"docker", "rm", "-f", id}); });
+    std::thread remove([&] { Docker(supervisor, {"rm", "-f", id}); });
     waiting.EndSoonNaming("container");
     remove.join();
     CHECK(supervisor.Exec(kSession, {"echo", "again"}).out == "again\n");
