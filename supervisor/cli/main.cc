@@ -12,10 +12,12 @@
 #include "supervisor/cli/egress_commands.h"
 #include "supervisor/cli/exec_command.h"
 #include "supervisor/cli/incident_commands.h"
+#include "supervisor/cli/manual_text.h"
 #include "supervisor/cli/mcp/server.h"
 #include "supervisor/cli/output.h"
 #include "supervisor/cli/policy_arguments.h"
 #include "supervisor/cli/record_commands.h"
+#include "supervisor/cli/reference.h"
 #include "supervisor/cli/secrets_commands.h"
 #include "supervisor/cli/session_commands.h"
 
@@ -124,6 +126,9 @@ int Main(int argc, char** argv) {
     code = Version(globals);
   });
 
+  if (const auto printed = PrintReference(app, {.section = 1, .more = kCreelManual}, argc, argv)) {
+    return *printed;
+  }
   // What follows `--` is the command's and is taken as it is: CLI11 would read `[a,b]` as a list.
   int own = 1;
   while (own < argc && std::string_view(argv[own]) != "--") {

@@ -19,6 +19,8 @@
 #include <utility>
 
 #include "supervisor/base/status.h"
+#include "supervisor/cli/manual_text.h"
+#include "supervisor/cli/reference.h"
 #include "supervisor/config/load_config.h"
 #include "supervisor/daemon/daemon.h"
 #include "supervisor/daemon/logging.h"
@@ -159,6 +161,10 @@ int Main(int argc, char** argv) {
       ->check(CLI::Range(0, 3600));
   app.add_flag("--foreground", foreground, "Does nothing: creeld stays in the foreground anyway");
   app.set_version_flag("--version", std::string("creeld ") + CREEL_VERSION);
+  if (const auto printed =
+          cli::PrintReference(app, {.section = 8, .more = cli::kCreeldManual}, argc, argv)) {
+    return *printed;
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& e) {

@@ -10,6 +10,8 @@
 #include "supervisor/audit/signing_key.h"
 #include "supervisor/audit/verify.h"
 #include "supervisor/base/escape.h"
+#include "supervisor/cli/manual_text.h"
+#include "supervisor/cli/reference.h"
 #include "supervisor/evidence/bundle_verify.h"
 
 namespace creel {
@@ -96,6 +98,10 @@ int Main(int argc, char** argv) {
   bundle->add_option("--key", key, "The public key (PEM)")->required();
   bundle->callback([&] { code = Bundle(path, key); });
   app.set_version_flag("--version", std::string("creel-verify ") + CREEL_VERSION);
+  if (const auto printed =
+          cli::PrintReference(app, {.section = 1, .more = cli::kVerifyManual}, argc, argv)) {
+    return *printed;
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& e) {
