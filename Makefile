@@ -1,7 +1,8 @@
 # `make run` and `make test` do all the set-up themselves; see docs/development.md.
 export ONCE CONCEDE SANITIZE ALL CTEST_ARGS
+PREFIX ?= /usr/local
 
-.PHONY: help run test test-sanitizers campaign fuzz bench lint fmt clean
+.PHONY: help install deb images run test test-sanitizers campaign fuzz bench lint fmt clean
 
 help:
 	@echo 'make run              set up, build, start creeld and show what a sandbox withstands'
@@ -13,6 +14,9 @@ help:
 	@echo 'make bench            measure, side by side with Docker; writes build/bench.json'
 	@echo 'make lint             format, scripts, protos, clang, clang-tidy (ALL=1: on every file)'
 	@echo 'make fmt              format the code'
+	@echo 'make install          build, and install below PREFIX (/usr/local); DESTDIR as usual'
+	@echo 'make deb              build, and make build/release/package/creel_VERSION_ARCH.deb'
+	@echo 'make images           build, and make the images creel and creel-sandbox of it'
 	@echo 'make clean            remove build/'
 
 run:
@@ -40,6 +44,22 @@ fmt:
 	@docker/setup/packages.sh lint
 	@git ls-files --cached --others --exclude-standard -- '*.cc' '*.h' '*.c' \
 	  | xargs clang-format-14 -i
+
+install: installed
+	@cmake --install build/release --prefix "$(PREFIX)" --strip
+
+deb: installed
+	@docker/setup/packages.sh package
+	@cpack -G DEB --config build/release/CPackConfig.cmake -B build/release/package
+
+images: installed
+	@docker/setup/sandbox-image.sh
+	@docker/setup/supervisor-image.sh
+
+.PHONY: installed
+installed:
+	@docker/setup/packages.sh build
+	@docker/setup/build.sh release creel_installed
 
 clean:
 	rm -rf build

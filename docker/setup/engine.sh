@@ -116,8 +116,9 @@ start_private() {
   if ! runs "$dir/dockerd.pid"; then
     # A killed one leaves it, and while nobody has reaped that, the next does not start.
     rm -f "$dir/dockerd.pid"
-    # Its own namespaces, in case the machine's containerd is shared.
-    setsid dockerd --host "$host" --data-root "$dir/data" --exec-root "$dir/exec" \
+    # Its own namespaces, in case the machine's containerd is shared; and of the network, as a dockerd
+    # without a bridge takes away the machine's docker0.
+    setsid unshare --net dockerd --host "$host" --data-root "$dir/data" --exec-root "$dir/exec" \
       --pidfile "$dir/dockerd.pid" --bridge none --iptables=false --ip6tables=false \
       --containerd-namespace "${dir##*/}" --containerd-plugins-namespace "${dir##*/}-plugins" \
       "${flags[@]}" </dev/null >"$dir/dockerd.log" 2>&1 &

@@ -6,4 +6,5 @@ command -v shellcheck >/dev/null ||
   die "shellcheck is missing: docker/setup/packages.sh test installs it"
 cd "$SOURCE_DIR"
 shellcheck --external-sources --source-path=SCRIPTDIR \
-  .ci/run docker/setup/*.sh docker/setup/runsc-wrapper tests/e2e/*.sh
+  .ci/run docker/setup/*.sh docker/setup/runsc-wrapper docker/gateway/start tests/e2e/*.sh \
+  tests/packaging/*.sh tests/*.sh packaging/debian/postinst packaging/debian/prerm packaging/debian/postrm

@@ -60,7 +60,7 @@ fuzz() {
   summaries+=("fuzz: $(grep 'tests passed' build/fuzz/ctest.log)")
 }
 
-"$SETUP_DIR/packages.sh" build run test
+"$SETUP_DIR/packages.sh" build run package test
 if [ "${1:-}" != sanitizers ]; then
   trap '"$SETUP_DIR/engine.sh" stop' EXIT
   trap 'exit 130' INT TERM

@@ -96,7 +96,7 @@ row 'files and processes of another session' "processes to be seen, all its own:
 
 in_sandbox bash -c 'find / \( -name "docker*.sock" -o -name "containerd*.sock" -o -name gateway.sock \
   -o -name operator.sock \) 2>/dev/null | sed "s/^/DONE /"; echo "#end"'
-row 'look for the socket of the engine' "$(answer | sed 's/^$/find has found none/')" \
+row 'look for the socket of the engine' "$(answer | grep . || echo 'find has found none')" \
   'only the sandbox'\''s own link is mounted' "$(nothing_done && echo held)"
 
 probe link

@@ -10,6 +10,7 @@
 #include <spdlog/spdlog.h>
 #include <sys/un.h>
 
+#include <charconv>
 #include <optional>
 #include <string>
 #include <thread>
@@ -67,6 +68,12 @@ operator_::v1::DiagnoseResponse ToMessage(const std::vector<Finding>& findings) 
 }
 
 absl::StatusOr<gid_t> GroupId(const std::string& name) {
+  gid_t number = 0;
+  const char* const end = name.data() + name.size();
+  if (const auto [stop, error] = std::from_chars(name.data(), end, number);
+      error == std::errc() && stop == end) {
+    return number;
+  }
   std::string buffer(16u << 10, '\0');
   group entry{};
   group* found = nullptr;

@@ -6,6 +6,7 @@
 #include <grpcpp/support/channel_arguments.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstdlib>
@@ -67,7 +68,10 @@ absl::StatusOr<GatewayLink> Connect(const std::string& path, const char* option)
 
 Globals DefaultGlobals() {
   const std::string run_dir = Env("CREEL_RUN_DIR", "/run/creel");
-  return {.socket = Env("CREEL_GATEWAY_SOCKET", run_dir + "/gateway.sock"),
+  // It has a folder of its own where a gateway's container is given that and nothing else.
+  const std::string apart = run_dir + "/gateway/gateway.sock";
+  const std::string door = access(apart.c_str(), F_OK) == 0 ? apart : run_dir + "/gateway.sock";
+  return {.socket = Env("CREEL_GATEWAY_SOCKET", door),
           .operator_socket = Env("CREEL_OPERATOR_SOCKET", run_dir + "/operator.sock")};
 }
 

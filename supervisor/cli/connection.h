@@ -18,7 +18,7 @@ struct Globals {
 };
 
 // The doors in `run_dir`, unless $CREEL_GATEWAY_SOCKET and $CREEL_OPERATOR_SOCKET name others.
-// $CREEL_RUN_DIR, else /run/creel.
+// `run_dir` is $CREEL_RUN_DIR, else /run/creel; the gateway's door may be in `gateway/` there.
 Globals DefaultGlobals();
 
 // kUnavailable: nobody listens there; kPermissionDenied: we may not; the message says what to do.

@@ -273,6 +273,11 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config given,
 
   RETURN_IF_ERROR(MakeOwnFolder(config.paths.state_dir, 0700));
   RETURN_IF_ERROR(MakeOwnFolder(config.paths.run_dir, 0755));
+  // A gateway in a container of its own is given this folder, and not the rest of the run folder.
+  if (const std::string door = config.gateway.path.substr(0, config.gateway.path.rfind('/'));
+      door.starts_with(config.paths.run_dir + "/")) {
+    RETURN_IF_ERROR(MakeOwnFolder(door, 0755));
+  }
   ASSIGN_OR_RETURN(rooms.store, Store::Open(config.paths.state_dir));
   if (!rooms.store->set_aside().empty()) {
     spdlog::error("the database was damaged; it is now at {}, and a new one was made",

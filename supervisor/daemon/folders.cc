@@ -63,7 +63,10 @@ absl::StatusOr<std::string> FindShim(const std::string& configured) {
     const ssize_t length = ::readlink("/proc/self/exe", self.data(), self.size() - 1);
     if (length > 0) {
       const std::string_view program(self.data(), static_cast<size_t>(length));
-      places.push_back(fmt::format("{}/creel-shim", program.substr(0, program.rfind('/'))));
+      const std::string_view folder = program.substr(0, program.rfind('/'));
+      places.push_back(fmt::format("{}/creel-shim", folder));
+      // As `make install` puts it, wherever it was told to.
+      places.push_back(fmt::format("{}/lib/creel/creel-shim", folder.substr(0, folder.rfind('/'))));
     }
     places.emplace_back("/usr/lib/creel/creel-shim");
   }

@@ -25,12 +25,14 @@
 #include "supervisor/daemon/daemon.h"
 #include "supervisor/daemon/logging.h"
 #include "supervisor/daemon/notify.h"
+#include "supervisor/daemon/removal.h"
 #include "supervisor/policy/policy.h"
 
 namespace creel {
 namespace {
 
 constexpr char kDefaultConfig[] = "/etc/creel/creel.yaml";
+constexpr std::chrono::seconds kRemovalPatience{300};
 constexpr int kFailed = 1;
 constexpr int kMisuse = 2;
 // A sandbox takes about ten descriptors, a streaming call two.
@@ -41,6 +43,7 @@ struct Flags {
   bool check_config = false;
   bool print_default_config = false;
   bool print_reference = false;
+  bool remove_sandboxes = false;
   uint32_t engine_wait = 10;
 };
 
@@ -155,6 +158,8 @@ int Main(int argc, char** argv) {
                "Print a configuration with all keys and their defaults, and end");
   app.add_flag("--print-config-reference", flags.print_reference,
                "Print docs/configuration.md, and end");
+  app.add_flag("--remove-sandboxes", flags.remove_sandboxes,
+               "Remove every sandbox of this install, while no creeld serves, and end");
   app.add_option("--engine-wait", flags.engine_wait,
                  "Seconds to wait at start for an engine that does not answer yet")
       ->default_val(10)
@@ -190,6 +195,14 @@ int Main(int argc, char** argv) {
   }
   if (flags.check_config) {
     fmt::print("{}: good\n", config->file.empty() ? "the defaults" : config->file);
+    return 0;
+  }
+  if (flags.remove_sandboxes) {
+    const absl::StatusOr<int> removed = RemoveSandboxes(*config, kRemovalPatience);
+    if (!removed.ok()) {
+      return Complain(removed.status());
+    }
+    fmt::print("{} sandboxes removed\n", *removed);
     return 0;
   }
   return Serve(*std::move(config), flags);

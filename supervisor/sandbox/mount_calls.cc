@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -131,14 +132,19 @@ absl::Status MakePrivate(int mount) {
   return absl::OkStatus();
 }
 
-absl::Status MountTmpfs(const std::string& target, uint64_t bytes) {
+bool IsMountPoint(const std::string& path) {
+  struct statx about {};
+  return ::statx(AT_FDCWD, path.c_str(), AT_SYMLINK_NOFOLLOW, 0, &about) == 0 &&
+         (about.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0;
+}
+
+absl::Status MountTmpfs(const std::string& target, uint64_t bytes, bool spreads) {
   const std::string options = fmt::format("size={},nr_inodes=64,mode=0700", bytes);
   if (::mount("creel", target.c_str(), "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC,
               options.c_str()) != 0) {
     return ErrnoStatus(errno, fmt::format("mount a tmpfs at '{}'", target));
   }
-  // What is mounted in it is nobody else's.
-  if (::mount(nullptr, target.c_str(), nullptr, MS_PRIVATE, nullptr) != 0) {
+  if (!spreads && ::mount(nullptr, target.c_str(), nullptr, MS_PRIVATE, nullptr) != 0) {
     return ErrnoStatus(errno, fmt::format("make '{}' private", target));
   }
   return absl::OkStatus();

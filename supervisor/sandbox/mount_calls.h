@@ -35,8 +35,11 @@ absl::Status MountShared(const std::string& folder);
 // it has on it stays where it is.
 absl::Status MakePrivate(int mount);
 
-// A small file system in memory, private: what is mounted in it does not spread.
-absl::Status MountTmpfs(const std::string& target, uint64_t bytes);
+// Whether something is mounted at `path` itself.
+bool IsMountPoint(const std::string& path);
+// A small file system in memory. What is mounted in it is nobody else's, unless it `spreads` as
+// what is mounted around it does.
+absl::Status MountTmpfs(const std::string& target, uint64_t bytes, bool spreads);
 absl::Status MountExt4(const std::string& device, const std::string& target);
 
 // Takes down all that is mounted at or below `target`, now from the name and from the machine as

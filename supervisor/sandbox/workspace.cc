@@ -156,7 +156,9 @@ class Preparation {
     RETURN_IF_ERROR(CheckFreeSpace(paths_.own_dir, limits().free_space_floor_bytes, 0));
     if (Root()) {
       RETURN_IF_ERROR(MakeDirectories(paths_.slot, 0700));
-      RETURN_IF_ERROR(MountTmpfs(paths_.slot, 64u << 10));
+      // In a container the run folder is a mount of its own, over which the engine outside sees
+      // ours.
+      RETURN_IF_ERROR(MountTmpfs(paths_.slot, 64u << 10, IsMountPoint(host_.config.paths.run_dir)));
     }
     return GiveOurs();
   }

@@ -42,10 +42,10 @@ export class Model {
   // Every request, newest last.
   requests = [];
 
-  static async start() {
+  static async start({ host = "127.0.0.1", port = 0 } = {}) {
     const model = new Model();
     model.server = http.createServer((request, response) => model.#serve(request, response));
-    await new Promise((resolve) => model.server.listen(0, "127.0.0.1", resolve));
+    await new Promise((resolve) => model.server.listen(port, host, resolve));
     model.url = `http://127.0.0.1:${model.server.address().port}/v1`;
     return model;
   }

@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# fresh-machine.sh [DIR]: shows that a fresh Debian 12 needs nothing but a clone. Makes one with
+# mmdebstrap, enters it in namespaces of its own, and runs there `make run ONCE=1` and `make test`, which
+# install all that they need and start an engine of their own. Takes an hour or more on two cores, so it
+# is no part of the tests. DIR (default: a new folder in /var/tmp) is removed at the end; its last lines
+# say what was seen. STEPS chooses (default: "packages run test"):
+#   packages  installs what the two ask for, and checks that nothing else is missing
+#   run       make run ONCE=1
+#   test      make test
+. "$(dirname "$0")/../docker/setup/lib.sh"
+
+[ "$(id -u)" = 0 ] || die "this needs root"
+command -v mmdebstrap >/dev/null || die "mmdebstrap is missing: docker/setup/packages.sh run installs it"
+steps=${STEPS:-packages run test}
+root=${1:-$(mktemp -d /var/tmp/creel-fresh-XXXXXX)}
+mkdir -p "$root"
+tidy() {
+  # Only if nothing is mounted there any more is it only files.
+  if ! grep -q " $root/" /proc/self/mounts; then
+    rm -rf --one-file-system "$root"
+  fi
+}
+trap tidy EXIT
+trap 'exit 130' INT TERM
+
+say "a fresh Debian 12 in $root"
+# make is how one begins; ca-certificates and git are how the clone came there.
+"$SOURCE_DIR/tests/packaging/fresh-root.sh" "$root/root" make ca-certificates git
+git clone --quiet --no-hardlinks "$SOURCE_DIR" "$root/root/root/creel"
+cp /etc/resolv.conf "$root/root/etc/resolv.conf"
+cat >"$root/root/root/steps" <<'END'
+#!/bin/bash
+set -uo pipefail
+export HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive
+cd /root/creel || exit 1
+failed=0
+step() {  # NAME COMMAND…
+  local name=$1 began=$SECONDS status=0
+  shift
+  "$@" || status=$?
+  printf 'FRESH %s: %s after %s s\n' "$name" "$([ $status = 0 ] && echo passed || echo "FAILED ($status)")" \
+    "$((SECONDS - began))" | tee -a /root/result
+  [ $status = 0 ] || failed=1
+}
+installs() {
+  docker/setup/packages.sh build run package test && docker/setup/packages.sh build run package test 2>&1 |
+    { ! grep .; }
+}
+for each in $1; do
+  case "$each" in
+  packages) step packages installs ;;
+  run) step 'make run ONCE=1' make run ONCE=1 ;;
+  test) step 'make test' make test ;;
+  esac
+done
+exit "$failed"
+END
+chmod +x "$root/root/root/steps"
+# shellcheck disable=SC2016  # expanded by that shell
+enter='set -e
+mount --bind "$0" "$0"; cd "$0"
+mount -t proc proc proc; mount --rbind /dev dev; mount --rbind /sys sys
+mount -t tmpfs -o mode=755 tmpfs run; mount -t tmpfs tmpfs tmp
+exec chroot . /root/steps "$1"'
+status=0
+env -i TERM="${TERM:-dumb}" \
+  unshare --mount --pid --fork --kill-child --ipc --uts sh -c "$enter" "$root/root" "$steps" || status=$?
+printf '\n'
+cat "$root/root/root/result"
+exit "$status"
