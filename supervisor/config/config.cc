@@ -1,5 +1,7 @@
 #include "supervisor/config/config.h"
 
+#include <algorithm>
+
 namespace creel {
 
 const std::vector<std::string> kConcessions{

@@ -104,7 +104,8 @@ TEST_SUITE("PolicyFindings") {
       REQUIRE(::stat(name, &info) == 0);
       return info.st_mode & 07777;
     };
-    for (const auto& [id, bad] : {std::pair("files.readable", 0604), {"files.writable", 0620}}) {
+    for (const auto& [id, bad] :
+         {std::pair("files.readable", 0604), std::pair("files.writable", 0620)}) {
       ::chmod(name, static_cast<mode_t>(bad));
       const std::vector<Finding> found = FindingsFor(secrets);
       const Finding* const finding = Find(found, id);
