@@ -50,6 +50,7 @@ std::vector<std::string> ChangedSections(const Config& before, const Config& aft
                          a.host_paths == b.host_paths);
   compare("mention_patterns", a.mention_patterns == b.mention_patterns);
   compare("read_only", a.read_only == b.read_only);
+  compare("egress", before.egress == after.egress);
   compare("sessions", before.sessions == after.sessions);
   compare("sandbox", before.sandbox == after.sandbox);
   compare("log", before.log == after.log);

@@ -50,7 +50,8 @@ void PrintTable(const std::vector<std::string>& heading,
   for (const auto& row : rows) {
     std::vector<std::string>& line = lines.emplace_back();
     for (const std::string& cell : row) {
-      line.push_back(Printable(cell, 80));
+      // The last one moves no other.
+      line.push_back(Printable(cell, &cell == &row.back() ? 400 : 80));
     }
   }
   std::vector<size_t> widths(heading.size(), 0);
