@@ -1,11 +1,12 @@
 #include "supervisor/sandbox/idle_pause.h"
 
 #include <fmt/format.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "supervisor/sandbox/cgroups.h"
@@ -28,6 +29,15 @@ absl::StatusOr<ContainerCgroups> GroupsOf(const HostAbilities& abilities,
     return absl::FailedPreconditionError("its control group is not to be seen from here");
   }
   return ContainerCgroups::OfProcess(pid, abilities.cgroup_root);
+}
+
+// As its status tells: who owns its folder in /proc the process has a say in.
+bool RunsAs(int pid, uint32_t uid) {
+  auto status = ReadWholeFile(fmt::format("/proc/{}/status", pid), 65536);
+  constexpr std::string_view kField = "\nUid:\t";
+  const size_t at = status.ok() ? status->find(kField) : std::string::npos;
+  return at != std::string::npos &&
+         std::strtoul(status->c_str() + at + kField.size(), nullptr, 10) == uid;
 }
 
 bool EngineSays(Engine& engine, const std::string& container, ContainerState state,
@@ -130,10 +140,8 @@ absl::StatusOr<bool> RunsProcessOf(Engine& engine, const HostAbilities& abilitie
     if (uid == 0) {
       return processes.size() > kShimsOwn;
     }
-    return std::any_of(processes.begin(), processes.end(), [uid](int each) {
-      struct stat about {};
-      return ::stat(fmt::format("/proc/{}", each).c_str(), &about) == 0 && about.st_uid == uid;
-    });
+    return std::any_of(processes.begin(), processes.end(),
+                       [uid](int each) { return RunsAs(each, uid); });
   }
   ASSIGN_OR_RETURN(const std::vector<ProcessRow> rows, engine.Top(container, deadline));
   if (uid == 0) {

@@ -48,6 +48,12 @@ bool UidsAreOurs(const HostAbilities& abilities, const SandboxIdentity& identity
              RuntimeKind::kNative;
 }
 
+bool JustAsked(const std::atomic<int64_t>& asked_at) {
+  return std::chrono::steady_clock::now().time_since_epoch() -
+             std::chrono::steady_clock::duration(asked_at.load()) <
+         kJustAsked;
+}
+
 }  // namespace
 
 LiveSandbox::LiveSandbox(const Host& host, SandboxIdentity identity, bool first, bool ahead)
@@ -542,9 +548,7 @@ bool LiveSandbox::InUse(bool with_running) {
       return true;
     }
   }
-  const auto asked = std::chrono::steady_clock::now().time_since_epoch() -
-                     std::chrono::steady_clock::duration(asked_at_.load());
-  if (asked < kJustAsked) {
+  if (JustAsked(asked_at_)) {
     return true;
   }
   if (with_running) {
@@ -566,7 +570,7 @@ absl::StatusOr<bool> LiveSandbox::PauseIdle(const std::function<bool()>& idle, b
   }
   pause_.Announce();
   // From here on whoever comes sees that, and waits for change_mu_; who came before is seen here.
-  if (!idle()) {
+  if (!idle() || JustAsked(asked_at_)) {
     pause_.Withdraw();
     return false;
   }

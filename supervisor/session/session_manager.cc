@@ -384,8 +384,12 @@ absl::StatusOr<std::shared_ptr<Sandbox>> SessionManagerImpl::Claim(
   pooled.reset();
   spdlog::warn("sandbox {}: the container that waited could not be used: {}", identity.id,
                Printable(std::string(made.status().message()), 512));
-  RETURN_IF_ERROR(Annotate(sandboxes_.Remove(host_, identity, After(kOpenTimeout)),
-                           "remove the container that waited"));
+  if (const absl::Status gone = sandboxes_.Remove(host_, identity, After(kOpenTimeout));
+      !gone.ok()) {
+    // Of a kind that does not say that nothing is left.
+    return absl::InternalError(fmt::format("the container that waited could not be removed: {}",
+                                           std::string(gone.message())));
+  }
   if (absl::IsInvalidArgument(made.status())) {
     return made;
   }
