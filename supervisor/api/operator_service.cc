@@ -1,5 +1,6 @@
 #include "supervisor/api/operator_service.h"
 
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -25,6 +26,7 @@ constexpr seconds kEngineWithin{2};
 constexpr size_t kMaxReason = 1024;
 // What of a freeze that came to pass did not work out, as text.
 constexpr char kWarningKey[] = "creel-warning-bin";
+constexpr size_t kMaxConfigName = 512;
 // The engine's JSON has to fit a message, and a sandbox has no say in its length.
 constexpr size_t kMaxEngineJson = 1u << 20;
 
@@ -64,13 +66,15 @@ std::vector<std::string> ChangedSections(const Config& before, const Config& aft
 }
 
 OperatorService::OperatorService(SessionManager& sessions, Engine& engine, const Config& config,
-                                 DiagnoseFunction diagnose, PolicyDesk* desk, ReloadFunction reload)
+                                 DiagnoseFunction diagnose, PolicyDesk* desk, ReloadFunction reload,
+                                 DiagnoseGatewayFunction diagnose_gateway)
     : sessions_(sessions),
       engine_(engine),
       config_(config),
       diagnose_(std::move(diagnose)),
       desk_(desk),
       reload_(std::move(reload)),
+      diagnose_gateway_(std::move(diagnose_gateway)),
       meter_(engine, sessions) {}
 
 grpc::ServerUnaryReactor* OperatorService::GetInfo(grpc::CallbackServerContext* context,
@@ -237,7 +241,21 @@ grpc::ServerUnaryReactor* OperatorService::Diagnose(grpc::CallbackServerContext*
                                                     const operator_::v1::DiagnoseRequest* request,
                                                     operator_::v1::DiagnoseResponse* response) {
   return OnWorker(*context, workers_, kAskWithin, [this, request, response](Deadline /*deadline*/) {
-    *response = diagnose_(request->fix());
+    if (request->gateway_config().empty()) {
+      *response = diagnose_(request->fix());
+      return absl::OkStatus();
+    }
+    if (diagnose_gateway_ == nullptr) {
+      return absl::UnimplementedError("no gateway's configuration is looked at here");
+    }
+    if (request->gateway_config_name().size() > kMaxConfigName) {
+      return absl::InvalidArgumentError(
+          fmt::format("gateway_config_name is longer than {} bytes", kMaxConfigName));
+    }
+    const absl::StatusOr<operator_::v1::DiagnoseResponse> found =
+        diagnose_gateway_(request->gateway_config(), request->gateway_config_name());
+    RETURN_IF_ERROR(found.status());
+    *response = *found;
     return absl::OkStatus();
   });
 }

@@ -18,6 +18,10 @@ namespace creel {
 // Looks at machine, engine and configuration, and puts right what can be if told to. May block.
 using DiagnoseFunction = std::function<operator_::v1::DiagnoseResponse(bool fix)>;
 
+// Looks at the text of a gateway's own configuration, which errors call `name`.
+using DiagnoseGatewayFunction = std::function<absl::StatusOr<operator_::v1::DiagnoseResponse>(
+    const std::string& text, const std::string& name)>;
+
 // What reading the configuration again has brought.
 struct ReloadReport {
   std::vector<std::string> changed;       // sections that count now
@@ -37,8 +41,8 @@ class OperatorService final : public operator_::v1::Operator::CallbackService {
  public:
   // All must outlive the service. Without a desk the calls about policy end with UNIMPLEMENTED.
   OperatorService(SessionManager& sessions, Engine& engine, const Config& config,
-                  DiagnoseFunction diagnose, PolicyDesk* desk = nullptr,
-                  ReloadFunction reload = {});
+                  DiagnoseFunction diagnose, PolicyDesk* desk = nullptr, ReloadFunction reload = {},
+                  DiagnoseGatewayFunction diagnose_gateway = {});
 
   grpc::ServerUnaryReactor* GetInfo(grpc::CallbackServerContext* context,
                                     const operator_::v1::GetInfoRequest* request,
@@ -122,6 +126,7 @@ class OperatorService final : public operator_::v1::Operator::CallbackService {
   const DiagnoseFunction diagnose_;
   PolicyDesk* const desk_;
   const ReloadFunction reload_;
+  const DiagnoseGatewayFunction diagnose_gateway_;
   const std::chrono::system_clock::time_point started_at_ = std::chrono::system_clock::now();
   UsageMeter meter_;
   // A freeze must not wait behind openings or measurements, so that those have threads of their

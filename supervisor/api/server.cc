@@ -67,6 +67,18 @@ operator_::v1::DiagnoseResponse ToMessage(const std::vector<Finding>& findings) 
   return response;
 }
 
+DiagnoseGatewayFunction DiagnoseGateway(const ApiServer::Rooms& rooms) {
+  if (rooms.diagnose_gateway == nullptr) {
+    return {};
+  }
+  return [diagnose = rooms.diagnose_gateway](
+             const std::string& text,
+             const std::string& name) -> absl::StatusOr<operator_::v1::DiagnoseResponse> {
+    ASSIGN_OR_RETURN(const std::vector<Finding> findings, diagnose(text, name));
+    return ToMessage(findings);
+  };
+}
+
 absl::StatusOr<gid_t> GroupId(const std::string& name) {
   gid_t number = 0;
   const char* const end = name.data() + name.size();
@@ -182,7 +194,7 @@ struct ApiServer::Impl {
         operator_door(
             rooms.sessions, rooms.engine, rooms.config,
             [diagnose = rooms.diagnose](bool fix) { return ToMessage(diagnose(fix)); }, rooms.desk,
-            rooms.reload) {
+            rooms.reload, DiagnoseGateway(rooms)) {
     if (rooms.audit != nullptr) {
       record.emplace(*rooms.audit);
     }

@@ -36,6 +36,10 @@ class ApiServer {
     egress::Proxy* egress = nullptr;
     // What `creel doctor` shows. `fix`: after it has put right what can be. May block.
     std::function<std::vector<Finding>(bool fix)> diagnose;
+    // What `creel doctor --gateway-config` shows. Null (in tests): UNIMPLEMENTED.
+    std::function<absl::StatusOr<std::vector<Finding>>(const std::string& text,
+                                                       const std::string& name)>
+        diagnose_gateway{};
     // What the operator does is told here; null (in tests): nowhere, and there is no
     // creel.operator.v1.Record.
     AuditLog* audit = nullptr;

@@ -117,10 +117,16 @@ int Main(int argc, char** argv) {
   AddSecretsCommands(app, globals, code);
 
   bool fix = false;
+  std::string gateway_config;
   CLI::App* const doctor =
       app.add_subcommand("doctor", "Look for what is weaker than it should be");
-  doctor->add_flag("--fix", fix, "Put right what nobody would miss, such as modes of files");
-  doctor->callback([&] { code = Doctor(globals, fix); });
+  CLI::Option* const fixing =
+      doctor->add_flag("--fix", fix, "Put right what nobody would miss, such as modes of files");
+  doctor
+      ->add_option("--gateway-config", gateway_config,
+                   "Look at this file, OpenClaw's own configuration, instead (-: stdin)")
+      ->excludes(fixing);
+  doctor->callback([&] { code = Doctor(globals, fix, gateway_config); });
   AddPolicyCommands(app, globals, code);
   app.add_subcommand("version", "Versions of creel, creeld and the engine")->callback([&] {
     code = Version(globals);

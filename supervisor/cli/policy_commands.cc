@@ -16,6 +16,7 @@
 #include "supervisor/base/escape.h"
 #include "supervisor/cli/operator_call.h"
 #include "supervisor/cli/output.h"
+#include "supervisor/cli/read_text.h"
 
 namespace creel::cli {
 namespace {
@@ -23,40 +24,11 @@ namespace {
 namespace o = operator_::v1;
 using o::Operator;
 
-constexpr size_t kMaxFile = 1u << 20;
-
 std::string Minus(const std::string& text) { return text.empty() ? "-" : text; }
 
 // A code has no colon, a sender has one or is a number.
 bool IsSender(const std::string& whom) {
   return whom.find(':') != std::string::npos || whom.starts_with('+');
-}
-
-// A file's text, `-` being stdin; nothing if it cannot be read, which has been told.
-std::optional<std::string> ReadText(const std::string& file) {
-  std::string text;
-  if (file == "-") {
-    std::array<char, 16384> buffer;
-    for (ssize_t got = 0; text.size() <= kMaxFile;) {
-      got = ::read(STDIN_FILENO, buffer.data(), buffer.size());
-      if (got <= 0) {
-        break;
-      }
-      text.append(buffer.data(), static_cast<size_t>(got));
-    }
-  } else {
-    std::ifstream stream(file, std::ios::binary);
-    if (!stream) {
-      Fail(fmt::format("cannot read '{}': {}", file, std::strerror(errno)));
-      return {};
-    }
-    text.assign(std::istreambuf_iterator<char>(stream), {});
-  }
-  if (text.size() > kMaxFile) {
-    Fail(fmt::format("'{}' is longer than 1 MiB", file));
-    return {};
-  }
-  return text;
 }
 
 gateway::v1::Sender SenderOf(const std::string& text) {

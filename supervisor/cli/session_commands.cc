@@ -5,11 +5,13 @@
 
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string_view>
 
 #include "supervisor/base/escape.h"
 #include "supervisor/cli/operator_call.h"
 #include "supervisor/cli/output.h"
+#include "supervisor/cli/read_text.h"
 
 namespace creel::cli {
 namespace {
@@ -224,9 +226,20 @@ int Top(const Globals& globals, const std::string& session) {
   return status.ok() ? 0 : Fail(status);
 }
 
-int Doctor(const Globals& globals, bool fix) {
+int Doctor(const Globals& globals, bool fix, const std::string& gateway_config) {
   operator_::v1::DiagnoseRequest request;
   request.set_fix(fix);
+  if (!gateway_config.empty()) {
+    const std::optional<std::string> text = ReadText(gateway_config);
+    if (!text) {
+      return 1;
+    }
+    if (text->empty()) {
+      return Fail(fmt::format("'{}' is empty", Printable(gateway_config, 512)));
+    }
+    request.set_gateway_config(*text);
+    request.set_gateway_config_name(gateway_config.substr(0, 512));
+  }
   operator_::v1::DiagnoseResponse response;
   if (const int code = Call(globals, &Operator::Stub::Diagnose, request, &response); code != 0) {
     return code;

@@ -24,8 +24,9 @@ int List(const Globals& globals, bool usage);
 int Inspect(const Globals& globals, const std::string& session);
 // Once, or again each second until interrupted where stdout is a terminal.
 int Top(const Globals& globals, const std::string& session);
-// 1 if any finding is severe.
-int Doctor(const Globals& globals, bool fix);
+// About the supervisor; with `gateway_config`, a file (`-`: stdin), about that gateway's
+// configuration. 1 if any finding is severe.
+int Doctor(const Globals& globals, bool fix, const std::string& gateway_config);
 int Version(const Globals& globals);
 
 }  // namespace creel::cli

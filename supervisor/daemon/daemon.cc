@@ -18,6 +18,7 @@
 #include "supervisor/daemon/door_check.h"
 #include "supervisor/daemon/egress_wiring.h"
 #include "supervisor/daemon/folders.h"
+#include "supervisor/daemon/gateway_findings.h"
 #include "supervisor/daemon/logging.h"
 #include "supervisor/daemon/policy_findings.h"
 #include "supervisor/daemon/reload.h"
@@ -398,6 +399,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config given,
                               }
                               return all;
                             },
+                        .diagnose_gateway = CheckGatewayConfig,
                         .audit = rooms.audit.get(),
                         .incidents = rooms.incidents.get(),
                         .secrets = rooms.secrets.get(),
