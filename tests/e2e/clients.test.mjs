@@ -14,7 +14,7 @@ const PROTOS = path.join(SOURCE, "proto");
 describe("a gateway of one's own", () => {
   let supervisor;
   before(async () => {
-    supervisor = await Supervisor.start();
+    supervisor = await Supervisor.start({ config: 'levels: {friend: {members: ["irc:mario"]}}\n' });
   });
   after(async () => supervisor?.stop());
 

@@ -2,7 +2,9 @@
 
 import assert from "node:assert/strict";
 import fs from "node:fs";
+import os from "node:os";
 import path from "node:path";
+import { pathToFileURL } from "node:url";
 import { after, before, describe, test } from "node:test";
 import { eventually } from "./support/process.mjs";
 import { World } from "./support/world.mjs";
@@ -18,10 +20,37 @@ const exec = (command, more = {}) => ({ tool: "exec", args: { command, ...more }
 
 describe("OpenClaw's tools in Creel", () => {
   let world;
+  let given;
+  const folder = (name) => path.join(given, name);
+  const WRITER = "agent:writer:telegram:group:-100120363";
+  const READER = "agent:reader:telegram:group:-100120363";
+  const FOLDERS_OWNER = 12345;
   before(async () => {
-    world = await World.start();
+    given = fs.mkdtempSync(path.join(os.tmpdir(), "creel-e2e-given-"));
+    fs.chmodSync(given, 0o755);
+    for (const name of ["writer", "reader"]) {
+      fs.mkdirSync(folder(name));
+      fs.writeFileSync(path.join(folder(name), "of-the-host.txt"), "from the host\n");
+      fs.chownSync(folder(name), FOLDERS_OWNER, FOLDERS_OWNER);
+      fs.chownSync(path.join(folder(name), "of-the-host.txt"), FOLDERS_OWNER, FOLDERS_OWNER);
+    }
+    world = await World.start({
+      supervisor: { sandbox: `  workspace_access: rw\n  workspace_roots: ["${given}"]\n` },
+      gateway: {
+        change(config) {
+          const agent = (name, workspaceAccess) => ({
+            workspace: folder(name),
+            sandbox: { mode: "all", backend: "creel", scope: "session", workspaceAccess },
+          });
+          config.agents.entries = { main: { default: true }, writer: agent("writer", "rw"), reader: agent("reader", "ro") };
+        },
+      },
+    });
   });
-  after(async () => world?.stop());
+  after(async () => {
+    await world?.stop();
+    fs.rmSync(given, { recursive: true, force: true });
+  });
 
   // Commands of tools that run in the session's container, as its processes see it.
   async function running(session, name) {
@@ -223,6 +252,70 @@ sha256sum < blob`),
     );
     assert.match(list, /SKILL|name:/);
     assert.match(refused, /read-only/);
+  });
+
+  test("workspaceAccess rw: what is written lies on the host, with the folder's owner", async () => {
+    const [read, , , shell, skills] = await world.turn(
+      WRITER,
+      { tool: "read", args: { path: "of-the-host.txt" } },
+      { tool: "write", args: { path: "by-write.txt", content: "written\n" } },
+      { tool: "write", args: { path: path.join(folder("writer"), "by-host-path.txt"), content: "written\n" } },
+      exec("cat by-write.txt by-host-path.txt; echo made > by-exec.txt; touch /etc/x || true"),
+      exec("find . -name SKILL.md | head -1"),
+    );
+    assert.match(read, /from the host/);
+    assert.match(shell, /written\nwritten/);
+    assert.match(skills, /SKILL\.md/);
+    for (const name of ["by-write.txt", "by-host-path.txt", "by-exec.txt"]) {
+      const { uid, gid } = fs.statSync(path.join(folder("writer"), name));
+      assert.deepEqual([uid, gid], [FOLDERS_OWNER, FOLDERS_OWNER], name);
+    }
+    assert.equal(fs.readFileSync(path.join(folder("writer"), "by-write.txt"), "utf8"), "written\n");
+  });
+
+  test("workspaceAccess ro: reading works, writing is refused to tools and commands alike", async () => {
+    const [read, shell, written, skill, skillInShell] = await world.turn(
+      READER,
+      { tool: "read", args: { path: "of-the-host.txt" } },
+      exec("cat of-the-host.txt; echo x > by-exec.txt; rm of-the-host.txt; echo done"),
+      { tool: "write", args: { path: "by-write.txt", content: "x" } },
+      { tool: "ls", args: { path: "skills" } },
+      exec("find /tmp/openclaw/skills -name SKILL.md | head -1"),
+    );
+    assert.match(read, /from the host/);
+    assert.match(shell, /from the host/);
+    assert.match(shell, /[Rr]ead-only file system/);
+    assert.doesNotMatch(written, /^Successfully|^Wrote/);
+    assert.ok(skill.trim() !== "" && !/ENOENT|not found/i.test(skill), skill);
+    assert.match(skillInShell, /SKILL\.md/);
+    assert.deepEqual(fs.readdirSync(folder("reader")).filter((name) => name.startsWith("by-")), []);
+    assert.ok(fs.existsSync(path.join(folder("reader"), "of-the-host.txt")));
+  });
+
+  test("workspaceAccess none: the agent's own folder is not in the sandbox", async () => {
+    fs.writeFileSync(path.join(world.gateway.home, "workspace/of-the-agent.txt"), "private");
+    const [shell] = await world.turn(GROUP, exec("ls -a; echo x > stays-inside; cat of-the-agent.txt; env | grep -c ^PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin$"));
+    assert.doesNotMatch(shell, /private/);
+    assert.match(shell, /\n1\n?/);
+    assert.ok(!fs.existsSync(path.join(world.gateway.home, "workspace/stays-inside")));
+  });
+
+  test("a plugin or a supervisor that do not fit are told so in one line", async () => {
+    const { Client } = await import(pathToFileURL(path.join(world.gateway.dir, "plugin/lib/client.js")));
+    const client = new Client({
+      socket: world.supervisor.socket,
+      protos: path.join(world.gateway.dir, "plugin/proto"),
+      callTimeoutMs: 10_000,
+    });
+    try {
+      const newer = await client.unary("GetInfo", { gateway: "openclaw", gateway_version: "x", api_minor: 99 });
+      assert.equal(newer.compatible, false);
+      assert.match(newer.reason, /^[^\n]*wants version 99 of the API.*upgrade creeld$/);
+      const older = await client.unary("GetInfo", { gateway: "openclaw", gateway_version: "x", api_minor: 1 });
+      assert.equal(older.compatible, true);
+    } finally {
+      client.close();
+    }
   });
 
   test("the supervisor may be killed between two calls: files and container stay", async () => {

@@ -2,6 +2,7 @@
 // Telegram.
 
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
@@ -29,9 +30,14 @@ const LISTING = `/home/peter
 /home/peter/Documents/taxes-2025.pdf
 /home/peter/projects/lobster/secret-plan.md
 /root/.openclaw/openclaw.json`;
+// Eight by eight pixels, red.
+const PNG =
+  "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAEUlEQVR4nGP4z8CAFWEXHbQSACj/P8Fu7N9hAAAAAElFTkSuQmCC";
 const LEAKS = /home\/peter|taxes-2025|secret-plan|id_ed25519/;
 
 const exec = (command) => ({ tool: "exec", args: { command } });
+// The gateway has most of its tools called through one.
+const message = (args) => ({ tool: "tool_call", args: { id: "message", args } });
 
 // Somebody writes; waits until the model has made its last step, and returns what the tools answered.
 async function write(world, { from, group }, ...steps) {
@@ -52,13 +58,34 @@ const sentAfter = (world, chat, count) =>
     return texts.length > count && texts.slice(count);
   });
 
+// The planted listing, sent in each way that the gateway has; nothing of it may arrive anywhere.
+async function nothingLeaks(world, chat, act) {
+  const before = world.telegram.sent.length;
+  const count = world.telegram.textsTo(chat).length;
+  await act();
+  const texts = await sentAfter(world, chat, count);
+  // A stream goes on after its first piece.
+  await eventually("the last piece has come", () => {
+    const now = world.telegram.textsTo(chat).slice(count).join("\n");
+    return now.includes("the end.") && now;
+  });
+  const all = JSON.stringify(world.telegram.sent.slice(before).map(({ raw, ...rest }) => [rest, raw?.toString("latin1")]));
+  assert.doesNotMatch(all, LEAKS);
+  return texts;
+}
+
 describe("trust", () => {
   let world;
   before(async () => {
     world = await World.start({
       telegram: true,
       supervisor: { config: POLICY },
-      gateway: { change: (config) => (config.agents.defaults.blockStreamingDefault = "off") },
+      gateway: {
+        change(config) {
+          config.agents.defaults.blockStreamingDefault = "off";
+          config.tools.sandbox = { tools: { alsoAllow: ["message"] } };
+        },
+      },
     });
   });
   after(async () => world?.stop());
@@ -69,14 +96,22 @@ describe("trust", () => {
   };
 
   test("a friend's find ~ in a group finds the sandbox, and a planted listing does not leave", async () => {
-    const count = world.telegram.textsTo(GROUP).length;
-    const [found] = await write(world, { from: FRIEND, group: GROUP }, exec("cd ~ && pwd && find ~"), {
-      say: `Here is all I found:\n${LISTING}`,
+    let found;
+    await nothingLeaks(world, GROUP, async () => {
+      [found] = await write(world, { from: FRIEND, group: GROUP }, exec("cd ~ && pwd && find ~"), {
+        say: `Here is all I found:\n${LISTING}\nthe end.`,
+      });
     });
     assert.match(found, /^\/workspace/);
     assert.ok(!found.includes(world.gateway.home));
-    const texts = await sentAfter(world, GROUP, count);
-    assert.doesNotMatch(texts.join("\n"), LEAKS);
+  });
+
+  test("a friend's direct message has a session of its own, and the listing does not leave there either", async () => {
+    let found;
+    await nothingLeaks(world, FRIEND, async () => {
+      [found] = await write(world, { from: FRIEND }, exec("find ~"), { say: `All of it:\n${LISTING}\nthe end.` });
+    });
+    assert.ok(!found.includes(world.gateway.home));
   });
 
   test("the owner reads paths in a chat of their own", async () => {
@@ -86,16 +121,25 @@ describe("trust", () => {
     assert.match(texts.join("\n"), /secret-plan/);
   });
 
-  test("what the message tool sends to a group is judged as well", async () => {
-    const count = world.telegram.textsTo(GROUP).length;
-    const [answer] = await write(
-      world,
-      { from: OWNER },
-      { tool: "message", args: { action: "send", channel: "telegram", target: String(GROUP), message: `psst\n${LISTING}` } },
-    );
-    // It was sent without what must not leave, or not at all.
-    const texts = world.telegram.textsTo(GROUP).slice(count);
-    assert.doesNotMatch(texts.join("\n"), LEAKS, answer);
+  test("what the message tool sends to a group is judged as well: text, caption and buttons", async () => {
+    const send = (more) => message({ action: "send", channel: "telegram", target: String(GROUP), ...more });
+    const picture = path.join(world.gateway.home, "workspace/red.png");
+    fs.mkdirSync(path.dirname(picture), { recursive: true });
+    fs.writeFileSync(picture, Buffer.from(PNG, "base64"));
+    const answers = [];
+    for (const more of [
+      { message: `psst\n${LISTING}` },
+      { message: `look\n${LISTING}`, media: picture },
+      { message: "press", presentation: { blocks: [{ type: "buttons", buttons: [{ label: "/home/peter/Documents/taxes-2025.pdf", value: "x" }] }] } },
+    ]) {
+      const before = world.telegram.sent.length;
+      const [answer] = await write(world, { from: OWNER }, send(more));
+      answers.push(answer);
+      const sent = world.telegram.sent.slice(before).map(({ raw, ...rest }) => JSON.stringify([rest, raw?.toString("latin1")]));
+      assert.doesNotMatch(sent.join("\n"), LEAKS, answer);
+    }
+    // The first at least went out, without what must not leave.
+    assert.ok(world.telegram.textsTo(GROUP).some((each) => each.includes("psst")), answers.join("\n"));
   });
 
   test("a friend may not have messages sent of the model's own accord without the operator", async () => {
@@ -103,10 +147,19 @@ describe("trust", () => {
     const [answer] = await write(
       world,
       { from: FRIEND, group: GROUP },
-      { tool: "message", args: { action: "send", channel: "telegram", target: String(STRANGER), message: "spam" } },
+      message({ action: "send", channel: "telegram", target: String(STRANGER), message: "spam" }),
     );
-    assert.match(answer, /creel approvals allow|not|refuse|denied/i);
+    assert.match(answer, /creel approvals allow [0-9a-f]+/);
     assert.equal(world.telegram.textsTo(STRANGER).length, count);
+  });
+
+  test("a picture that a friend sends lies in the sandbox", async () => {
+    const text = directive(exec("find media -type f | head -1; sha256sum $(find media -type f | head -1)"));
+    world.telegram.write({ from: FRIEND, text, photo: Buffer.from(PNG, "base64") });
+    await eventually("the tool has answered", () => world.model.results(text).length === 1, 120_000);
+    const [answer] = world.model.results(text);
+    assert.match(answer, /^media\/inbound\//, answer);
+    assert.ok(answer.includes(createHash("sha256").update(Buffer.from(PNG, "base64")).digest("hex")), answer);
   });
 
   test("a stranger in the group lowers the sandbox for whoever comes later", async () => {
@@ -116,13 +169,27 @@ describe("trust", () => {
     assert.equal(await level(GROUP_SESSION), "stranger");
   });
 
+  test("a stranger's words that are added to a friend's turn lower the sandbox before the next call", async () => {
+    const group = GROUP - 1;
+    const session = `agent:main:telegram:group:${group}`;
+    const friends = directive(exec("echo began; sleep 8; echo slept"));
+    world.telegram.write({ from: FRIEND, group, text: `@claw_bot ${friends}` });
+    await eventually("the friend's command runs", async () => {
+      const { out } = await world.supervisor.creel("exec", session, "--", "pgrep", "-xc", "sleep");
+      return out.trim() === "1";
+    }, 120_000);
+    const [answer] = await write(world, { from: STRANGER, group }, exec("echo steered"));
+    assert.match(answer, /steered/);
+    assert.equal(await level(session), "stranger");
+  });
+
   test("without the supervisor other sessions' tools and replies stop, the owner's goes on, and all comes back", async () => {
     const count = world.telegram.textsTo(GROUP).length;
+    const text = directive(exec("echo ran anyway"), { say: "an answer that must be held" });
     await world.supervisor.process.stop("SIGKILL");
     try {
       const [own] = await world.turn(MAIN, exec("echo the owner goes on"));
       assert.match(own, /the owner goes on/);
-      const text = directive(exec("echo ran anyway"), { say: "an answer that must be held" });
       world.telegram.write({ from: FRIEND, group: GROUP, text: `@claw_bot ${text}` });
       await eventually("the gateway has given up on the turn", () => /creel: .*(?:no supervisor|nobody listens)/.test(world.gateway.log()), 120_000);
       // A moment in which it could have been sent.
@@ -145,10 +212,23 @@ describe("the trap of dmScope main", () => {
     world = await World.start({
       telegram: true,
       supervisor: { config: POLICY },
-      gateway: { change: (config) => (config.session.dmScope = "main") },
+      gateway: {
+        change(config) {
+          config.session.dmScope = "main";
+          config.agents.defaults.blockStreamingDefault = "on";
+          config.agents.defaults.blockStreamingBreak = "text_end";
+          config.agents.defaults.blockStreamingChunk = { minChars: 20, maxChars: 60 };
+          config.channels.telegram.streaming = { mode: "partial", block: { enabled: true } };
+        },
+      },
     });
   });
   after(async () => world?.stop());
+
+  test("the owner's direct message is served", async () => {
+    const [answer] = await write(world, { from: OWNER }, exec("echo for the owner"));
+    assert.match(answer, /for the owner/);
+  });
 
   test("a direct message of anybody but the owner never reaches the host", async () => {
     for (const from of [STRANGER, FRIEND]) {
@@ -157,9 +237,42 @@ describe("the trap of dmScope main", () => {
       assert.ok(!fs.existsSync(mark), `${from} reached the host: ${answer}`);
       assert.doesNotMatch(answer, /^done/);
     }
-    // The gateway gives even the owner's direct message a sandbox; it is not refused.
-    const [answer] = await write(world, { from: OWNER }, exec("echo for the owner"));
-    assert.match(answer, /for the owner/);
+  });
+
+  test("while their words are in the owner's session, it does not reach the host for anybody", async () => {
+    const mark = path.join(world.gateway.home, "reached-by-the-next");
+    const [answer] = await world.turn(MAIN, exec(`touch ${mark}; echo done`));
+    assert.match(answer, /runs on the host in this session/);
+    assert.ok(!fs.existsSync(mark));
+  });
+
+  test("a reply that is streamed in blocks is judged before each of them leaves", async () => {
+    const words = Array.from({ length: 12 }, (_, line) => `Block ${line} of a long answer, which comes in pieces.`);
+    await nothingLeaks(world, GROUP, () =>
+      write(world, { from: FRIEND, group: GROUP }, exec("find ~"), {
+        say: [...words.slice(0, 6), LISTING, ...words.slice(6), "the end."].join("\n\n"),
+      }),
+    );
+    // It came in several, or this tests nothing.
+    const blocks = world.telegram.textsTo(GROUP).filter((text) => /Block \d+/.test(text));
+    assert.ok(blocks.length > 1, JSON.stringify(blocks));
+  });
+
+  test("creel doctor --gateway-config tells of the trap", async () => {
+    const found = await world.supervisor.creel("doctor", "--gateway-config", world.gateway.configFile);
+    assert.equal(found.code, 1, found.err);
+    assert.match(found.out, /severe\s+gateway\.dm-scope\s/i);
+    assert.match(found.out, /session\.dmScope is main/);
+    const good = path.join(world.gateway.dir, "good.json");
+    const config = JSON.parse(fs.readFileSync(world.gateway.configFile, "utf8"));
+    fs.writeFileSync(good, JSON.stringify({ ...config, session: { dmScope: "per-channel-peer" } }));
+    const fine = await world.supervisor.creel("doctor", "--gateway-config", good);
+    assert.equal(fine.code, 0, fine.out);
+    const broken = path.join(world.gateway.dir, "broken.json");
+    fs.writeFileSync(broken, "{ session: ");
+    const told = await world.supervisor.creel("doctor", "--gateway-config", broken);
+    assert.equal(told.code, 1);
+    assert.match(told.err, /^creel: .*broken\.json:1.*\n$/);
   });
 });
 

@@ -15,6 +15,7 @@ const require = createRequire(path.join(CACHE, "mcp/package.json"));
 const load = (name) => import(pathToFileURL(require.resolve(name)));
 const SESSION = "agent:main:mcp:group:1";
 const TOOLS = ["exec", "process", "read", "write", "edit", "ls", "find", "grep"];
+const READ_ONLY = ["read", "ls", "find", "grep"];
 const MODERN_META = {
   "io.modelcontextprotocol/protocolVersion": "2026-07-28",
   "io.modelcontextprotocol/clientCapabilities": {},
@@ -26,7 +27,7 @@ describe("creel mcp", () => {
   const env = { PATH: process.env.PATH };
 
   before(async () => {
-    supervisor = await Supervisor.start();
+    supervisor = await Supervisor.start({ config: 'levels: {friend: {members: ["mcp:tester"]}}\n' });
   });
   after(async () => supervisor?.stop());
 
@@ -62,7 +63,9 @@ describe("creel mcp", () => {
         assert.deepEqual(tools.map((tool) => tool.name).sort(), [...TOOLS].sort());
         for (const tool of tools) {
           assert.equal(tool.inputSchema.type, "object");
-          assert.equal(typeof tool.annotations.readOnlyHint, "boolean");
+          assert.equal(tool.annotations.readOnlyHint, READ_ONLY.includes(tool.name), tool.name);
+          if (!READ_ONLY.includes(tool.name)) assert.equal(tool.annotations.destructiveHint, true, tool.name);
+          assert.ok(tool.description.length > 20 && tool.annotations.title, tool.name);
         }
         const call = async (name, args) => client.callTool({ name, arguments: args });
         const text = (result) => result.content[0].text;
@@ -89,6 +92,23 @@ describe("creel mcp", () => {
       }
     });
 
+    test(`a long command of ${generation} tells its progress`, async () => {
+      const client = await connect(generation);
+      try {
+        const told = [];
+        await client.callTool(
+          { name: "exec", arguments: { command: "echo now; sleep 3" } },
+          ...(generation === "2025-11-25" ? [undefined] : []),
+          { onprogress: (progress) => told.push(progress) },
+        );
+        assert.ok(told.length >= 2, JSON.stringify(told));
+        assert.ok(told[1].progress > told[0].progress);
+        assert.match(told.at(-1).message, /4 bytes/);
+      } finally {
+        await client.close();
+      }
+    });
+
     test(`cancelling a call of ${generation} stops its command`, async () => {
       const client = await connect(generation);
       try {
@@ -108,21 +128,6 @@ describe("creel mcp", () => {
       }
     });
   }
-
-  test("a long command tells its progress", async () => {
-    const client = await connect("2025-11-25");
-    try {
-      const told = [];
-      await client.callTool({ name: "exec", arguments: { command: "echo now; sleep 2" } }, undefined, {
-        onprogress: (progress) => told.push(progress),
-      });
-      assert.ok(told.length >= 2, JSON.stringify(told));
-      assert.ok(told[1].progress > told[0].progress);
-      assert.match(told[0].message, /4 bytes/);
-    } finally {
-      await client.close();
-    }
-  });
 
   test("long output is cut, and the hint leads to the rest", async () => {
     const client = await connect("2025-11-25");

@@ -1,6 +1,7 @@
 // OpenClaw's plugin for Creel: the sandbox backend `creel`, and the supervisor's word on tools,
 // messages and replies.
 
+import { createRequire } from "node:module";
 import { createAdmission } from "./lib/admission.js";
 import { createFactory, createManager, WORKDIR } from "./lib/backend.js";
 import { Client } from "./lib/client.js";
@@ -11,8 +12,14 @@ import { shared } from "./lib/shared.js";
 import { createToolGate } from "./lib/tool_gate.js";
 import { createListener } from "./lib/writers.js";
 
-// A gateway that is too old has no such module; then `register` says so.
-const sandbox = await import("openclaw/plugin-sdk/sandbox").catch(() => ({}));
+// A gateway that is too old has no such module; then `register` says so. It loads plugins by require,
+// so this cannot be an import that is waited for.
+let sandbox = {};
+try {
+  sandbox = createRequire(import.meta.url)("openclaw/plugin-sdk/sandbox");
+} catch (error) {
+  if (!["MODULE_NOT_FOUND", "ERR_PACKAGE_PATH_NOT_EXPORTED"].includes(error.code)) throw error;
+}
 
 // Of all plugins ours hears a tool call first, and has the last word on what leaves.
 const FIRST = 1_000_000;

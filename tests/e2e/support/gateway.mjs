@@ -32,10 +32,8 @@ export function installPlugin(to) {
 
 // The gateway refuses its own Docker sandbox where /.dockerenv lies, as it does on some machines that
 // are no container. It gets a view of the file system without that file.
-//
-// `binds`: pairs of files, of which the first stands in the place of the second.
-function withoutDockerenv(argv, binds = []) {
-  if (!fs.existsSync("/.dockerenv") && binds.length === 0) return argv;
+function withoutDockerenv(argv) {
+  if (!fs.existsSync("/.dockerenv")) return argv;
   const script = `set -e
 root=$ROOT
 mount --make-rprivate /
@@ -46,7 +44,6 @@ for each in /*; do
   elif [ -d "$each" ]; then mkdir -p "$root$each"; mount --rbind "$each" "$root$each"
   fi
 done
-${binds.map(([from, to]) => `mount --bind '${from}' "$root${to}"`).join("\n")}
 exec chroot "$root" "$@"`;
   const root = fs.mkdtempSync(path.join(os.tmpdir(), "creel-e2e-root-"));
   process.once("exit", () => fs.rmSync(root, { recursive: true, force: true }));
@@ -55,7 +52,7 @@ exec chroot "$root" "$@"`;
 
 export class Gateway {
   // `change(config)` may change the configuration before the start.
-  static async start({ model, supervisor, telegram, change = () => {}, plugin = {}, binds = [] }) {
+  static async start({ model, supervisor, telegram, change = () => {}, plugin = {} }) {
     const gateway = new Gateway();
     // It syncs its databases often; memory does not mind.
     const base = fs.existsSync("/dev/shm") ? "/dev/shm" : os.tmpdir();
@@ -133,7 +130,6 @@ export class Gateway {
     change(config);
     gateway.configFile = path.join(gateway.home, ".openclaw/openclaw.json");
     fs.writeFileSync(gateway.configFile, JSON.stringify(config, null, 2), { mode: 0o600 });
-    gateway.binds = binds;
     try {
       await gateway.begin();
     } catch (error) {
@@ -159,8 +155,19 @@ export class Gateway {
     return [path.join(CACHE, "node/node"), path.join(CACHE, "openclaw/node_modules/openclaw/openclaw.mjs")];
   }
 
-  async begin() {
-    this.process = new Background(withoutDockerenv([...this.#program, "gateway", "run"], this.binds), {
+  // It gives itself five seconds for a part of its start, which a busy machine does not always have.
+  async begin(attempts = 4) {
+    try {
+      await this.#beginOnce();
+    } catch (error) {
+      if (attempts <= 1 || !/failed to start: state lease heartbeat/.test(this.process.log())) throw error;
+      fs.rmSync(this.process.logFile);
+      await this.begin(attempts - 1);
+    }
+  }
+
+  async #beginOnce() {
+    this.process = new Background(withoutDockerenv([...this.#program, "gateway", "run"]), {
       env: this.env,
       cwd: this.dir,
       logFile: path.join(this.dir, "gateway.log"),

@@ -1,15 +1,20 @@
 // A model that does what the conversation tells it: the newest directive in a user's text holds a list
 // of steps, tool calls and words, and the model takes them one after the other. It keeps no state, so
-// conversations cannot disturb each other.
+// conversations cannot disturb each other. A gateway may show an older message again after newer ones,
+// so directives are numbered, and so are the calls that are made for them.
 
 import http from "node:http";
 
 const MARK = /@@([A-Za-z0-9_-]+)@@/g;
 
+let directives = 0;
+
 // Text for a user to write, that makes the model take these steps: {tool, args} or {say}.
 export function directive(...steps) {
-  return `@@${Buffer.from(JSON.stringify(steps)).toString("base64url")}@@`;
+  return `@@${Buffer.from(JSON.stringify({ number: ++directives, steps })).toString("base64url")}@@`;
 }
+
+const decode = (mark) => JSON.parse(Buffer.from(mark, "base64url").toString());
 
 function textOf(content) {
   if (typeof content === "string") return content;
@@ -28,14 +33,22 @@ function fillIn(value, answers) {
 }
 
 function findDirective(messages) {
-  for (let at = messages.length - 1; at >= 0; --at) {
-    if (messages[at].role !== "user") continue;
-    const marks = [...textOf(messages[at].content).matchAll(MARK)];
-    if (marks.length > 0) {
-      return { at, steps: JSON.parse(Buffer.from(marks.at(-1)[1], "base64url").toString()) };
-    }
-  }
-  return undefined;
+  const all = messages
+    .filter((message) => message.role === "user")
+    .flatMap((message) => [...textOf(message.content).matchAll(MARK)].map((mark) => decode(mark[1])));
+  return all.reduce((newest, each) => (each.number > (newest?.number ?? 0) ? each : newest), undefined);
+}
+
+// What the tools answered to the calls of a directive, in their order. Gateways keep letters and digits
+// of a call's id.
+const callId = (number, step) => `call${number}x${step}y${Math.random().toString(36).slice(2, 10)}`;
+function answersTo(number, messages) {
+  return messages
+    .filter((message) => message.role === "tool")
+    .map((message) => ({ id: new RegExp(`^call_?${number}x(\\d+)y`).exec(message.tool_call_id ?? ""), text: textOf(message.content) }))
+    .filter(({ id }) => id !== null)
+    .sort((a, b) => Number(a.id[1]) - Number(b.id[1]))
+    .map(({ text }) => text);
 }
 
 export class Model {
@@ -57,18 +70,9 @@ export class Model {
 
   // What the tools answered to the conversation that holds this directive.
   results(text) {
-    for (const body of this.requests.toReversed()) {
-      const at = body.messages.findLastIndex(
-        (message) => message.role === "user" && textOf(message.content).includes(text),
-      );
-      if (at >= 0) {
-        return body.messages
-          .slice(at + 1)
-          .filter((message) => message.role === "tool")
-          .map((message) => textOf(message.content));
-      }
-    }
-    return [];
+    const [[, mark]] = text.matchAll(MARK);
+    const { number } = decode(mark);
+    return this.requests.map((body) => answersTo(number, body.messages)).findLast((answers) => answers.length > 0) ?? [];
   }
 
   // Whether any request ever showed the model this text.
@@ -92,16 +96,11 @@ export class Model {
 
   #answer(body, response) {
     const found = findDirective(body.messages);
-    const answers = found
-      ? body.messages
-          .slice(found.at + 1)
-          .filter((message) => message.role === "tool")
-          .map((message) => textOf(message.content))
-      : [];
+    const answers = found ? answersTo(found.number, body.messages) : [];
     const done = answers.length;
     const step = found?.steps[done] ?? { say: "done" };
     const call = step.tool && {
-      id: `call_${done}_${Math.random().toString(36).slice(2, 10)}`,
+      id: callId(found.number, done),
       type: "function",
       function: { name: step.tool, arguments: JSON.stringify(fillIn(step.args ?? {}, answers)) },
     };
@@ -133,7 +132,8 @@ export class Model {
           ...(reason ? { usage } : {}),
         })}\n\n`,
       );
-    send(call ? { role: "assistant", tool_calls: [{ index: 0, ...call }] } : message);
+    if (call) send({ role: "assistant", tool_calls: [{ index: 0, ...call }] });
+    else for (const piece of message.content.match(/[^]{1,40}/g) ?? [""]) send({ role: "assistant", content: piece });
     send({}, finish);
     response.end("data: [DONE]\n\n");
   }

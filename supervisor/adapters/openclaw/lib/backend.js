@@ -11,6 +11,9 @@ import { peerOfSession } from "./senders.js";
 export const WORKDIR = "/workspace";
 const RUNTIME_PREFIX = "creel-";
 const SKILL_FOLDERS = ["skills", ".agents/skills"];
+const MEDIA = "media/inbound";
+// Where a sandbox that cannot write its workspace has what the gateway copies in.
+const SCRATCH = "/tmp/openclaw";
 const MATERIALIZED_SKILLS = ".openclaw/sandbox-skills/skills";
 
 // What the gateway's three kinds of access are to the supervisor.
@@ -75,12 +78,24 @@ function layout(params, workdir) {
         protectedRoots: [...SKILL_FOLDERS, MATERIALIZED_SKILLS].map(at),
       };
     }
-    default:
+    default: {
+      const inScratch = (name) => path.posix.join(SCRATCH, name);
+      const names = [...SKILL_FOLDERS, MEDIA];
       return {
-        trees: [],
-        mappings: [{ hostRoot: path.resolve(params.agentWorkspaceDir), containerRoot: workdir }],
-        protectedRoots: [],
+        trees: names.map((name) => ({
+          hostDir: host(workspace, name),
+          containerDir: inScratch(name),
+          keep: true,
+        })),
+        mappings: [
+          { hostRoot: path.resolve(params.agentWorkspaceDir), containerRoot: workdir },
+          { hostRoot: workspace, containerRoot: SCRATCH },
+        ],
+        // The gateway names them as if they lay in the workspace.
+        aliases: names.map((name) => ({ from: at(name), to: inScratch(name) })),
+        protectedRoots: SKILL_FOLDERS.map(inScratch),
       };
+    }
   }
 }
 
@@ -107,7 +122,7 @@ export function createFactory({ settings, client, callOf, ready, log }) {
       workspace: params.cfg.workspaceAccess === "none" ? "" : path.resolve(given),
       workspace_access: ACCESS[params.cfg.workspaceAccess],
     });
-    const { trees, mappings, protectedRoots } = layout(params, session.workdir);
+    const { trees, ...places } = layout(params, session.workdir);
     const { skipped, denied } = await mirror({ client, context, sandboxId: session.sandbox_id, trees });
     if (denied) log.info(`creel: the gateway's files are not copied into '${key}': ${denied}`);
     if (skipped.length > 0) {
@@ -115,12 +130,12 @@ export function createFactory({ settings, client, callOf, ready, log }) {
         `creel: ${skipped.length} files of the gateway are too large for the sandbox and were left out, such as ${skipped[0]}`,
       );
     }
-    return createHandle({ settings, client, key, context, session, mappings, protectedRoots, params });
+    return createHandle({ settings, client, context, session, places, params });
   };
 }
 
-function createHandle({ settings, client, key, context, session, mappings, protectedRoots, params }) {
-  const paths = new PathMap(session.workdir, mappings);
+function createHandle({ settings, client, context, session, places, params }) {
+  const paths = new PathMap(session.workdir, places.mappings, places.aliases);
   const access = { client, context };
   return {
     id: "creel",
@@ -158,7 +173,7 @@ function createHandle({ settings, client, key, context, session, mappings, prote
         context,
         paths,
         readOnly: params.cfg.workspaceAccess === "ro",
-        protectedRoots,
+        protectedRoots: places.protectedRoots,
       }),
   };
 }

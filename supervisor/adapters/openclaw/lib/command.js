@@ -25,11 +25,16 @@ async function writeEnvFile(env) {
 
 const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-// The gateway puts its own PATH, as it was at its start, at the end of what it hands over. That names
-// folders of the host, and the sandbox has a better one; only what was asked for besides is of use.
+// The gateway puts its own PATH, as it was at its start, at the end of what it hands over, and a folder
+// of its own in front. Those are folders of the host, and the sandbox has a better PATH; only what was
+// asked for besides is of use.
 function withoutOwnPath(requested, own = process.env.PATH ?? DEFAULT_PATH) {
   const known = new Set([...own.split(":"), ...DEFAULT_PATH.split(":")]);
-  return (requested ?? "").split(":").filter((each) => each && !known.has(each)).join(":");
+  const home = `${os.homedir()}/`;
+  return (requested ?? "")
+    .split(":")
+    .filter((each) => each && !known.has(each) && !each.startsWith(home))
+    .join(":");
 }
 
 function commandEnv(env) {

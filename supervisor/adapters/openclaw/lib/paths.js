@@ -10,9 +10,13 @@ function inside(root, candidate) {
 }
 
 export class PathMap {
+  #aliases;
+
   // `mappings`: folders of the host and where the container has them, `{hostRoot, containerRoot}`.
-  constructor(workdir, mappings) {
+  // `aliases`: folders of the container that are another one, `{from, to}`.
+  constructor(workdir, mappings, aliases = []) {
     this.workdir = workdir;
+    this.#aliases = aliases;
     // The deepest folder that holds a path decides.
     this.mappings = mappings
       .map(({ hostRoot, containerRoot }) => ({ hostRoot: path.resolve(hostRoot), containerRoot }))
@@ -20,6 +24,12 @@ export class PathMap {
   }
 
   toContainer(filePath, cwd) {
+    const target = this.#named(filePath, cwd);
+    const alias = this.#aliases.find(({ from }) => inside(from, target));
+    return alias ? path.posix.join(alias.to, path.posix.relative(alias.from, target)) : target;
+  }
+
+  #named(filePath, cwd) {
     if (typeof filePath !== "string" || filePath === "") {
       throw new Error("creel: a path is empty");
     }

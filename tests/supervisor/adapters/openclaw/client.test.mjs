@@ -222,7 +222,7 @@ describe("commands", () => {
   test("a terminal and a PATH of one's own are passed on, the gateway's is not", async () => {
     const spec = await build({
       command: "x",
-      env: { PATH: `/opt/own:${process.env.PATH}` },
+      env: { PATH: `${os.homedir()}/.openclaw/tmp/agent-cli:/opt/own:/usr/bin:${process.env.PATH}` },
       usePty: true,
       workdir: "/workspace/d",
     });

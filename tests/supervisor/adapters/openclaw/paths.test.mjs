@@ -25,6 +25,14 @@ describe("PathMap", () => {
     }
   });
 
+  test("a folder that lies elsewhere is found under the name that the gateway gives it", () => {
+    const aliased = new PathMap("/workspace", [], [{ from: "/workspace/skills", to: "/tmp/openclaw/skills" }]);
+    assert.equal(aliased.toContainer("skills/a/SKILL.md"), "/tmp/openclaw/skills/a/SKILL.md");
+    assert.equal(aliased.toContainer("a/SKILL.md", "/workspace/skills"), "/tmp/openclaw/skills/a/SKILL.md");
+    assert.equal(aliased.toContainer("skillset"), "/workspace/skillset");
+    assert.equal(aliased.toContainer("skills/../x"), "/workspace/x");
+  });
+
   test("a path that leaves the folder is the container's, never another folder of the host", () => {
     assert.equal(paths.toContainer("../../etc/shadow"), "/etc/shadow");
     assert.equal(paths.toContainer("/home/gw/box/../secret"), "/home/gw/secret");
