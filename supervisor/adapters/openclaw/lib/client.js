@@ -7,6 +7,8 @@ import { CreelError, describeSilence, fromGrpc } from "./errors.js";
 
 // How long a call waits for a supervisor that is away before it fails.
 const CONNECT_MS = 2000;
+// How much longer where somebody does listen: on a busy machine the first words take their time.
+const GREETING_MS = 6000;
 const MAX_MESSAGE = 8 << 20;
 
 function loadService(protos) {
@@ -133,18 +135,12 @@ export class Client {
     const channel = this.#stub.getChannel();
     if (channel.getConnectivityState(true) === grpc.connectivityState.READY) return this.#stub;
     const stub = this.#stub;
-    try {
-      await new Promise((resolve, reject) =>
-        stub.waitForReady(Date.now() + CONNECT_MS, (error) => (error ? reject(error) : resolve())),
-      );
-    } catch (cause) {
-      throw new CreelError(
-        await describeSilence(this.#settings.socket),
-        grpc.status.UNAVAILABLE,
-        { cause },
-      );
-    }
-    return stub;
+    const readyWithin = (ms) =>
+      new Promise((resolve) => stub.waitForReady(Date.now() + ms, (error) => resolve(!error)));
+    if (await readyWithin(CONNECT_MS)) return stub;
+    const { listens, words } = await describeSilence(this.#settings.socket);
+    if (listens && (await readyWithin(GREETING_MS))) return stub;
+    throw new CreelError(words, grpc.status.UNAVAILABLE);
   }
 }
 

@@ -33,33 +33,48 @@ export function isCode(error, name) {
   return error instanceof CreelError && error.grpcCode === status[name];
 }
 
-// Why nothing answers at `socket`, and what to do about it, in one line.
+// Why nothing answers at `socket`, and what to do about it, in one line; and whether somebody listens.
 export async function describeSilence(socket) {
+  const silence = (words) => ({ listens: false, words: `creel: ${words}` });
   try {
     if (!fs.statSync(socket).isSocket()) {
-      return `creel: '${socket}' is not a socket; set plugins.entries.creel.config.socket to the supervisor's gateway.sock`;
+      return silence(
+        `'${socket}' is not a socket; set plugins.entries.creel.config.socket to the supervisor's gateway.sock`,
+      );
     }
   } catch (error) {
     if (error.code === "ENOENT" || error.code === "ENOTDIR") {
-      return `creel: there is no supervisor at '${socket}'; start creeld, or set plugins.entries.creel.config.socket`;
+      return silence(
+        `there is no supervisor at '${socket}'; start creeld, or set plugins.entries.creel.config.socket`,
+      );
     }
-    return `creel: '${socket}' cannot be looked at (${error.code}); let the gateway's user enter its folder`;
+    return silence(
+      `'${socket}' cannot be looked at (${error.code}); let the gateway's user enter its folder`,
+    );
   }
+  const probe = net.connect(socket);
   const code = await new Promise((resolve) => {
-    const probe = net.connect(socket);
     probe.setTimeout(1000, () => resolve("ETIMEDOUT"));
     probe.once("connect", () => resolve(""));
-    probe.once("error", (error) => resolve(error.code));
-  }).finally(() => {});
+    probe.on("error", (error) => resolve(error.code));
+  });
+  probe.destroy();
   switch (code) {
     case "":
-      return `creel: what listens at '${socket}' does not speak Creel's protocol, or refused this user; see creeld's log`;
+      return {
+        ...silence(
+          `what listens at '${socket}' does not speak Creel's protocol, or refused this user; see creeld's log`,
+        ),
+        listens: true,
+      };
     case "EACCES":
     case "EPERM":
-      return `creel: the gateway's user may not open '${socket}'; add it to the group that owns it (gateway.group in creel.yaml)`;
+      return silence(
+        `the gateway's user may not open '${socket}'; add it to the group that owns it (gateway.group in creel.yaml)`,
+      );
     case "ECONNREFUSED":
-      return `creel: nobody listens at '${socket}'; start creeld`;
+      return silence(`nobody listens at '${socket}'; start creeld`);
     default:
-      return `creel: '${socket}' does not answer (${code}); see creeld's log`;
+      return silence(`'${socket}' does not answer (${code}); see creeld's log`);
   }
 }

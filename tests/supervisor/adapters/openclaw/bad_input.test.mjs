@@ -42,7 +42,8 @@ async function askAs(uid, socket) {
 }
 
 async function listen(socket, onConnect = () => {}) {
-  const server = net.createServer(onConnect).unref();
+  const server = net.createServer(onConnect);
+  server.unref();
   await new Promise((resolve) => server.listen(socket, resolve));
   return server;
 }
@@ -78,7 +79,7 @@ describe("a wrong socket", () => {
 
   test("what listens speaks something else", async () => {
     const socket = path.join(dir, "other.sock");
-    const server = await listen(socket, (peer) => peer.end("HTTP/1.1 400 Bad Request\r\n\r\n"));
+    const server = await listen(socket, (peer) => peer.on("error", () => {}).end("HTTP/1.1 400 Bad Request\r\n\r\n"));
     assert.match(oneLine(await askAs(process.getuid(), socket)), /^creel: what listens at '.*other\.sock' does not speak Creel's protocol/);
     server.close();
   });
