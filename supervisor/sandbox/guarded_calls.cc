@@ -1,6 +1,7 @@
 #include "supervisor/sandbox/guarded_calls.h"
 
 #include <fmt/format.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -73,6 +74,13 @@ int shutdown(int fd, int how) noexcept {
     return connection->Shutdown(how);
   }
   return static_cast<int>(syscall(SYS_shutdown, fd, how));
+}
+
+int epoll_ctl(int epoll, int operation, int fd, epoll_event* event) noexcept {
+  if (creel::GuardedConnection* const connection = creel::Find(fd); connection != nullptr) {
+    return connection->Watch(epoll, operation, event);
+  }
+  return static_cast<int>(syscall(SYS_epoll_ctl, epoll, operation, fd, event));
 }
 
 int close(int fd) {

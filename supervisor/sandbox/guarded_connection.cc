@@ -21,6 +21,10 @@ constexpr size_t kMaxPassed = 253;
 // take some that are not shown (MSG_TRUNC), and no gRPC uses them.
 constexpr int kReceiveFlags = MSG_DONTWAIT | MSG_CMSG_CLOEXEC | MSG_NOSIGNAL | MSG_WAITALL;
 
+// So many sends in a row have found room when the watch for it ends: in a stream it would only come
+// and go.
+constexpr int kSendsWatched = 64;
+
 bool IsPassing(int error) {
   return error == EAGAIN || error == EINTR || error == ENOBUFS || error == ENOMEM;
 }
@@ -97,7 +101,9 @@ ssize_t GuardedConnection::Send(const msghdr* message, int flags) {
   if (taken < 0) {
     const int error = errno;
     sent_.fetch_sub(size, std::memory_order_relaxed);
-    if (!IsPassing(error)) {
+    if (error == EAGAIN || error == ENOBUFS) {
+      WaitForRoom();
+    } else if (!IsPassing(error)) {
       // A peer that only refuses to be written to does not keep its connection.
       End(absl::OkStatus());
     }
@@ -105,6 +111,9 @@ ssize_t GuardedConnection::Send(const msghdr* message, int flags) {
     return -1;
   }
   sent_.fetch_sub(size - static_cast<size_t>(taken), std::memory_order_relaxed);
+  if (room_watched_for_ > 0 && static_cast<size_t>(taken) == size) {
+    FoundRoom();
+  }
   return taken;
 }
 
@@ -116,6 +125,45 @@ int GuardedConnection::Shutdown(int how) {
   return static_cast<int>(syscall(SYS_shutdown, fd_, how));
 }
 
+int GuardedConnection::Watch(int epoll, int operation, epoll_event* event) {
+  MutexLock lock(watch_mu_);
+  if (operation == EPOLL_CTL_DEL) {
+    epoll_ = -1;
+  } else if (event != nullptr) {
+    epoll_ = epoll;
+    watched_ = *event;
+  }
+  epoll_event without = {};
+  if (operation == EPOLL_CTL_ADD && event != nullptr && (event->events & EPOLLET) != 0) {
+    without = *event;
+    without.events &= ~static_cast<uint32_t>(EPOLLOUT);
+    event = &without;
+  }
+  return static_cast<int>(syscall(SYS_epoll_ctl, epoll, operation, fd_, event));
+}
+
+void GuardedConnection::WaitForRoom() {
+  room_watched_for_ = kSendsWatched;
+  MutexLock lock(watch_mu_);
+  if (epoll_ >= 0) {
+    // Also where it is set already: if there is room by now, this makes it be told.
+    epoll_event event = watched_;
+    syscall(SYS_epoll_ctl, epoll_, EPOLL_CTL_MOD, fd_, &event);
+  }
+}
+
+void GuardedConnection::FoundRoom() {
+  if (--room_watched_for_ > 0) {
+    return;
+  }
+  MutexLock lock(watch_mu_);
+  if (epoll_ >= 0) {
+    epoll_event event = watched_;
+    event.events &= ~static_cast<uint32_t>(EPOLLOUT);
+    syscall(SYS_epoll_ctl, epoll_, EPOLL_CTL_MOD, fd_, &event);
+  }
+}
+
 int GuardedConnection::Close() {
   if (getpid() != process_) {
     return static_cast<int>(syscall(SYS_close, fd_));
@@ -123,6 +171,14 @@ int GuardedConnection::Close() {
   // From now on nobody touches the number on this one's behalf.
   End(absl::OkStatus());
   UnguardCalls(fd_);
+  {
+    // The close comes later, and gRPC thinks that no event can come any more.
+    MutexLock lock(watch_mu_);
+    if (epoll_ >= 0) {
+      syscall(SYS_epoll_ctl, epoll_, EPOLL_CTL_DEL, fd_, nullptr);
+      epoll_ = -1;
+    }
+  }
   // The peer has learned of it; the close may take its time.
   closer_->Close(UniqueFd(fd_));
   // The last, as it may let go of this.

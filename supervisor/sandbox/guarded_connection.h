@@ -1,5 +1,6 @@
 #pragma once
 
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 #include <sys/uio.h>
@@ -33,11 +34,14 @@ class GuardedConnection {
   GuardedConnection(const GuardedConnection&) = delete;
   GuardedConnection& operator=(const GuardedConnection&) = delete;
 
-  // In the place of the kernel's calls of these names, and like them in what they return. After a
+  // In the place of the kernel's calls, and like them in what they return. After a
   // broken bound receiving fails with ECONNRESET, for good.
   ssize_t Receive(msghdr* message, int flags);
   ssize_t Send(const msghdr* message, int flags);
   int Shutdown(int how);
+  // epoll_ctl. gRPC watches every descriptor for room to write from its first day, and so is woken
+  // each time that a peer has read: the watch is set only while a send waits for room.
+  int Watch(int epoll, int operation, epoll_event* event);
   int Close();
 
   // Ends it at once for both sides. With an error, nothing is received any more; with OK, what the
@@ -54,6 +58,9 @@ class GuardedConnection {
   // Takes out what came along with the bytes; false if something did.
   bool ClosePassed(msghdr& message);
   absl::Status Check(const iovec* parts, size_t count, size_t bytes);
+  // A send has found room for all, or for not enough.
+  void FoundRoom();
+  void WaitForRoom();
 
   const int fd_;
   const int process_;
@@ -69,6 +76,12 @@ class GuardedConnection {
   FrameParser parser_ ABSL_GUARDED_BY(mu_);
   uint64_t carried_ ABSL_GUARDED_BY(mu_) = 0;  // of what was sent, as the parser knows it
   bool over_ ABSL_GUARDED_BY(mu_) = false;
+
+  Mutex watch_mu_;
+  int epoll_ ABSL_GUARDED_BY(watch_mu_) = -1;            // -1: not watched
+  epoll_event watched_ ABSL_GUARDED_BY(watch_mu_) = {};  // as gRPC asked for it
+  // The watch for room is set, for at least so many sends more. Of the one that sends.
+  int room_watched_for_ = 0;
 };
 
 }  // namespace creel
