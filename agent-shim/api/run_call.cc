@@ -60,7 +60,6 @@ void RunCall::TakeFirst() {
     begun_ = true;
     offset_ = offset;
   }
-  ReadMore();
   Pump();
 }
 
@@ -143,6 +142,9 @@ void RunCall::OnWriteDone(bool ok) {
     cancelled_ = cancelled_ || !ok;
   }
   Pump();
+  if (!std::exchange(reads_input_, true)) {
+    ReadMore();
+  }
 }
 
 void RunCall::OnCancel() {

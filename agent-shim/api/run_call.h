@@ -41,9 +41,13 @@ class RunCall final : public grpc::ServerBidiReactor<v1::RunRequest, v1::RunResp
   void FinishLocked(const grpc::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   ProcessTable& table_;
-  std::shared_ptr<RunCall> self_;  // given up in OnDone
-  v1::RunRequest request_;         // only one read is under way at a time
+  std::shared_ptr<RunCall> self_;     // given up in OnDone
+  v1::RunRequest request_;            // only one read is under way at a time
   std::shared_ptr<Process> process_;  // set by the first read, before anything else uses it
+  // Input is read once the first event is out, and not while the command is being started: gRPC
+  // tells the peer of every read that begins, and that would wake it at the worst moment. Of
+  // OnWriteDone.
+  bool reads_input_ = false;
 
   Mutex mu_;
   bool begun_ ABSL_GUARDED_BY(mu_) = false;  // `process_` is set

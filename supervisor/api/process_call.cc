@@ -103,6 +103,7 @@ class ProcessCall final : public grpc::ServerBidiReactor<Request, Response>,
       process_->ReaderAt(offset);
     }
     Pump();
+    ReadInput();
   }
 
   void OnCancel() override { End({grpc::StatusCode::CANCELLED, "the caller went away"}); }
@@ -204,9 +205,6 @@ class ProcessCall final : public grpc::ServerBidiReactor<Request, Response>,
       MutexLock lock(mu_);
       process_ = process;
       over = final_.has_value();
-      if (!over) {
-        this->StartRead(&in_);
-      }
     }
     if (over) {
       LeaveProcess(*process);
@@ -224,6 +222,16 @@ class ProcessCall final : public grpc::ServerBidiReactor<Request, Response>,
       }
       self->Pump();
     });
+  }
+
+  // Input is read once the caller has `started`, and not while its command is being started: gRPC
+  // tells a peer of every read that begins, and that would wake the caller at the worst moment.
+  void ReadInput() {
+    MutexLock lock(mu_);
+    if (!reads_input_ && !final_.has_value()) {
+      reads_input_ = true;
+      this->StartRead(&in_);
+    }
   }
 
   void OnSent(const absl::Status& status) {
@@ -412,6 +420,7 @@ class ProcessCall final : public grpc::ServerBidiReactor<Request, Response>,
   uint64_t offset_ ABSL_GUARDED_BY(mu_) = 0;
   uint64_t next_offset_ ABSL_GUARDED_BY(mu_) = 0;  // once the write under way is done
   bool running_ ABSL_GUARDED_BY(mu_) = false;
+  bool reads_input_ ABSL_GUARDED_BY(mu_) = false;
   bool writing_ ABSL_GUARDED_BY(mu_) = false;
   bool pumping_ ABSL_GUARDED_BY(mu_) = false;
   bool again_ ABSL_GUARDED_BY(mu_) = false;  // woken while pumping
