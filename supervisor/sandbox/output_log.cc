@@ -234,15 +234,18 @@ absl::Status OutputLog::Append(Output output) {
     impl_->memory_used += output.data().size() + kChunkOverhead;
     added = std::make_shared<const Output>(std::move(output));
     impl_->chunks.push_back(added);
-    while (impl_->memory_used > impl_->options.memory_bytes && impl_->chunks.size() > 1) {
-      impl_->SpillOldestLocked();
-    }
     wake.swap(impl_->waiting);
   }
+  // Readers first: what they wait for is in memory, and the disk would only keep them waiting.
   for (const auto& call : wake) {
     call();
   }
-  // Readers have it already.
+  {
+    MutexLock lock(impl_->mu);
+    while (impl_->memory_used > impl_->options.memory_bytes && impl_->chunks.size() > 1) {
+      impl_->SpillOldestLocked();
+    }
+  }
   const std::string& data = added->data();
   MutexLock digest(impl_->digest_mu);
   if (impl_->digest_taken) {

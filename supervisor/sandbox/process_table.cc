@@ -34,13 +34,23 @@ std::string ExitText(const shim::v1::Exit& exit) {
   return "unknown";
 }
 
+namespace {
+
+struct EndedProcess {
+  std::string id;
+  uint64_t disk;  // that its output takes, which does not change any more
+};
+
+}  // namespace
+
 struct ProcessTable::Impl {
   explicit Impl(Options given) : options(std::move(given)) {}
 
   const Options options;
   mutable Mutex mu;
   std::map<std::string, std::shared_ptr<ShimProcess>> processes ABSL_GUARDED_BY(mu);
-  std::deque<std::string> ended ABSL_GUARDED_BY(mu);  // oldest first
+  std::deque<EndedProcess> ended ABSL_GUARDED_BY(mu);  // oldest first
+  uint64_t ended_disk ABSL_GUARDED_BY(mu) = 0;         // of all of these
   EndListener on_ended ABSL_GUARDED_BY(mu);
 
   std::shared_ptr<ShimProcess> AddLocked(const ProcessInfo& info, const std::weak_ptr<Impl*>& table)
@@ -73,20 +83,17 @@ struct ProcessTable::Impl {
   void Ended(const std::string& id) {
     std::vector<std::shared_ptr<ShimProcess>> forgotten;  // freed outside the lock
     MutexLock lock(mu);
-    ended.push_back(id);
-    uint64_t disk = 0;
-    for (const std::string& each : ended) {
-      const auto it = processes.find(each);
-      disk += it == processes.end() ? 0 : it->second->disk_bytes();
-    }
+    const auto found = processes.find(id);
+    ended.push_back({id, found == processes.end() ? 0 : found->second->disk_bytes()});
+    ended_disk += ended.back().disk;
     while (!ended.empty() && (ended.size() > options.remembered ||
-                              (disk > options.total_spool_bytes && ended.size() > 1))) {
-      const auto it = processes.find(ended.front());
+                              (ended_disk > options.total_spool_bytes && ended.size() > 1))) {
+      const auto it = processes.find(ended.front().id);
       if (it != processes.end() && it->second->ended()) {
-        disk -= it->second->disk_bytes();
         forgotten.push_back(std::move(it->second));
         processes.erase(it);
       }
+      ended_disk -= ended.front().disk;
       ended.pop_front();
     }
   }
@@ -155,7 +162,13 @@ std::shared_ptr<RemoteProcess> ProcessTable::Adopt(StubPtr stub, const ProcessIn
     if (it != impl_->processes.end() && !it->second->ended()) {
       return it->second;
     }
-    std::erase(impl_->ended, info.process_id());
+    std::erase_if(impl_->ended, [&](const EndedProcess& each) {
+      if (each.id != info.process_id()) {
+        return false;
+      }
+      impl_->ended_disk -= each.disk;
+      return true;
+    });
     ProcessInfo clean = info;
     clean.clear_exit();
     process = impl_->AddLocked(clean, impl_->self);
