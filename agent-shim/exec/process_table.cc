@@ -240,7 +240,9 @@ Found ProcessTable::KillMarkedLocked(gid_t mark) {
     // The last: a command on its way, that has not taken its identity yet.
     const bool own = each.pid == getpid() || each.pid == nursery || reapers.contains(each.pid) ||
                      (each.mark == 0 && reapers.contains(each.parent));
-    if (own || others.contains(each.mark)) {
+    // A zombie that somebody else has to reap tells nothing that its parent does not.
+    const bool idle = each.zombie && each.parent != getpid();
+    if (own || idle || others.contains(each.mark)) {
       continue;
     }
     found.clean = false;

@@ -86,6 +86,72 @@ std::string InitPid(const Supervisor& supervisor, const std::string& container) 
   return pid;
 }
 
+// Starts a command of some seconds, and leaves it once it has begun to write.
+void StartTicking(Supervisor& supervisor) {
+  grpc::ClientContext context;
+  const auto stream = supervisor.gateway().Exec(&context);
+  gateway::v1::ExecRequest request;
+  request.mutable_start()->mutable_context()->set_session(kSession);
+  request.mutable_start()->set_process_id("long");
+  request.mutable_start()->set_detach(true);
+  request.mutable_start()->mutable_spec()->set_shell(
+      "for i in $(seq 1 40); do echo tick $i; sleep 0.1; done");
+  stream->Write(request);
+  gateway::v1::ExecResponse response;
+  while (stream->Read(&response) && !response.event().has_output()) {
+  }
+  context.TryCancel();
+  static_cast<void>(stream->Finish());
+}
+
+// It goes on to its end, and all that it wrote is there.
+void TickedToTheEnd(Supervisor& supervisor) {
+  grpc::ClientContext context;
+  const auto stream = supervisor.gateway().AttachProcess(&context);
+  gateway::v1::AttachProcessRequest request;
+  request.mutable_attach()->mutable_context()->set_session(kSession);
+  request.mutable_attach()->set_process_id("long");
+  stream->Write(request);
+  std::string all;
+  int code = -1;
+  gateway::v1::AttachProcessResponse response;
+  while (stream->Read(&response)) {
+    all += response.event().output().data();
+    code = response.event().has_exit() ? response.event().exit().code() : code;
+  }
+  CHECK(stream->Finish().ok());
+  std::string expected;
+  for (int i = 1; i <= 40; ++i) {
+    expected += "tick " + std::to_string(i) + "\n";
+  }
+  CHECK(all == expected);
+  CHECK(code == 0);
+}
+
+// What the shim of this session has told in its greeting.
+std::string ShimVersion(Supervisor& supervisor, const std::string& session) {
+  grpc::ClientContext context;
+  operator_::v1::InspectSessionRequest request;
+  request.set_session(session);
+  operator_::v1::InspectSessionResponse response;
+  CHECK(supervisor.operators().InspectSession(&context, request, &response).ok());
+  return response.shim_version();
+}
+
+// The folder on the host that the container has its shim from, named by the binary's hash.
+std::string MountedShim(const Supervisor& supervisor, const std::string& container) {
+  const Finished mounts = Docker(
+      supervisor, {"inspect", "-f", "{{range .Mounts}}{{.Source}}\n{{end}}", container});
+  std::istringstream lines(mounts.out);
+  for (std::string line; std::getline(lines, line);) {
+    if (line.find("/state/shim/") != std::string::npos) {
+      return line;
+    }
+  }
+  FAIL("no shim among the mounts:\n" << mounts.out);
+  return "";
+}
+
 TEST_SUITE("Lost") {
   TEST_CASE("the shim killed from outside ends every waiting call, and the next one gets a new sandbox") {
     Supervisor supervisor;
@@ -111,46 +177,12 @@ TEST_SUITE("Lost") {
   TEST_CASE("the supervisor killed and started again: the command goes on, its output is all there") {
     Supervisor supervisor;
     REQUIRE(supervisor.Write(kSession, "kept", "yes").ok());
-    {
-      grpc::ClientContext context;
-      const auto stream = supervisor.gateway().Exec(&context);
-      gateway::v1::ExecRequest request;
-      request.mutable_start()->mutable_context()->set_session(kSession);
-      request.mutable_start()->set_process_id("long");
-      request.mutable_start()->set_detach(true);
-      request.mutable_start()->mutable_spec()->set_shell(
-          "for i in $(seq 1 40); do echo tick $i; sleep 0.1; done");
-      stream->Write(request);
-      gateway::v1::ExecResponse response;
-      while (stream->Read(&response) && !response.event().has_output()) {
-      }
-      context.TryCancel();
-      static_cast<void>(stream->Finish());
-    }
+    StartTicking(supervisor);
     const std::string container = supervisor.Get(kSession).container_id();
     supervisor.Restart(SIGKILL);
     CHECK(supervisor.Get(kSession).container_id() == container);
     CHECK(supervisor.Read(kSession, "kept").second == "yes");
-    grpc::ClientContext context;
-    const auto stream = supervisor.gateway().AttachProcess(&context);
-    gateway::v1::AttachProcessRequest request;
-    request.mutable_attach()->mutable_context()->set_session(kSession);
-    request.mutable_attach()->set_process_id("long");
-    stream->Write(request);
-    std::string all;
-    int code = -1;
-    gateway::v1::AttachProcessResponse response;
-    while (stream->Read(&response)) {
-      all += response.event().output().data();
-      code = response.event().has_exit() ? response.event().exit().code() : code;
-    }
-    CHECK(stream->Finish().ok());
-    std::string expected;
-    for (int i = 1; i <= 40; ++i) {
-      expected += "tick " + std::to_string(i) + "\n";
-    }
-    CHECK(all == expected);
-    CHECK(code == 0);
+    TickedToTheEnd(supervisor);
   }
 
   TEST_CASE("a clean stop leaves the containers, and the next start adopts them") {
@@ -163,30 +195,36 @@ TEST_SUITE("Lost") {
   }
 
   TEST_CASE("a sandbox made by the previous build is adopted by the next one and serves") {
-    Supervisor supervisor;
+    Supervisor supervisor({.shim = std::string(CREEL_TEST_PROGRAMS) + "/creel-shim-previous"});
     REQUIRE(supervisor.Write(kSession, "kept", "yes").ok());
+    CHECK(ShimVersion(supervisor, kSession) == CREEL_TEST_PREVIOUS_VERSION);
+    StartTicking(supervisor);
     const std::string container = supervisor.Get(kSession).container_id();
-    // Another binary: the same one with something behind its end.
-    const std::string next = supervisor.dir() + "/creel-shim-next";
-    std::filesystem::copy_file(CREEL_TEST_SHIM, next);
-    std::ofstream(next, std::ios::app | std::ios::binary) << "the next build";
-    supervisor.Restart(SIGTERM, next);
+    const std::string old_shim = MountedShim(supervisor, container);
+    supervisor.Restart(SIGTERM, CREEL_TEST_SHIM);
+
+    // The old one goes on with what ran, and serves.
     CHECK(supervisor.Get(kSession).container_id() == container);
+    CHECK(ShimVersion(supervisor, kSession) == CREEL_TEST_PREVIOUS_VERSION);
     CHECK(supervisor.Read(kSession, "kept").second == "yes");
     CHECK(supervisor.Exec(kSession, {"echo", "serves"}).out == "serves\n");
-    // A new one gets the new shim, the old one still has its own.
-    REQUIRE(supervisor.Exec("agent:main:telegram:dm:1", {"true"}).code() == 0);
-    size_t shims = 0;
-    for ([[maybe_unused]] const auto& each :
-         std::filesystem::directory_iterator(supervisor.state_dir() + "/shim")) {
-      ++shims;
-    }
-    CHECK(shims == 2);
+    CHECK(supervisor.Write(kSession, "new", "too").ok());
+    TickedToTheEnd(supervisor);
+    CHECK(MountedShim(supervisor, container) == old_shim);
+
+    // A new one gets the new shim, and so does the old session once its container is gone.
+    const std::string other = "agent:main:telegram:dm:1";
+    REQUIRE(supervisor.Exec(other, {"true"}).code() == 0);
+    CHECK(ShimVersion(supervisor, other) == CREEL_TEST_VERSION);
+    CHECK(MountedShim(supervisor, supervisor.Get(other).container_id()) != old_shim);
+    REQUIRE(supervisor.Close(kSession).ok());
+    REQUIRE(supervisor.Exec(kSession, {"true"}).code() == 0);
+    CHECK(ShimVersion(supervisor, kSession) == CREEL_TEST_VERSION);
   }
 
-  TEST_CASE("closing a session leaves nothing of it, and 20 openings and closings leave nothing") {
+  TEST_CASE("closing a session leaves nothing of it, and 20 openings and closings (5 under gVisor) leave nothing") {
     Supervisor supervisor;
-    for (int i = 0; i < 20; ++i) {
+    for (int i = 0; i < Times(20, 5); ++i) {
       const std::string session = "agent:main:telegram:dm:" + std::to_string(i);
       const Outcome outcome = supervisor.Exec(session, {"true"});
       CAPTURE(outcome.status.error_message());
@@ -200,7 +238,7 @@ TEST_SUITE("Lost") {
 
   TEST_CASE("killed in the middle of opening sessions, the next start finds no orphan") {
     Supervisor supervisor;
-    for (int round = 0; round < 5; ++round) {
+    for (int round = 0; round < Times(5, 2); ++round) {
       std::vector<std::thread> openings;
       for (int i = 0; i < 4; ++i) {
         openings.emplace_back([&, i] {

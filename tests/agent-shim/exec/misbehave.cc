@@ -80,6 +80,10 @@ int main(int argc, char** argv) {
   if (mode == "daemon") {  // ends by itself and leaves one behind, with its output open
     if (fork() == 0) {
       Detach();
+      if (fork() == 0) {  // never reaped, and where it can be, in a user namespace of its own
+        unshare(CLONE_NEWUSER);
+        _exit(0);
+      }
       usleep(300'000);
       puts("later");
       fflush(stdout);

@@ -2,15 +2,17 @@
 // "creel-survivor" so that a test can look for them.
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-static void linger(void) {
-  prctl(PR_SET_NAME, "creel-survivor");
+static void linger_as(const char* name) {
+  prctl(PR_SET_NAME, name);
   for (int signal_number = 1; signal_number < 65; ++signal_number) {
     signal(signal_number, SIG_IGN);
   }
@@ -21,6 +23,8 @@ static void linger(void) {
     sleep(1);
   }
 }
+
+static void linger(void) { linger_as("creel-survivor"); }
 
 // Always moving: each process lives only long enough to make the next one.
 static void run_away(void) {
@@ -76,6 +80,26 @@ int main(int argc, char** argv) {
       prctl(PR_SET_NAME, "creel-survivor");
       raise(SIGSTOP);
       linger();
+    }
+  } else if (strcmp(kind, "false-name") == 0) {
+    // For those who read /proc/PID/status line by line.
+    if (fork() == 0) {
+      setsid();
+      linger_as("x\nState:\tZ");
+    }
+  } else if (strcmp(kind, "new-user-ns") == 0) {
+    // Where it may call itself what it likes, if it gets one.
+    if (fork() == 0) {
+      setsid();
+      const int made = unshare(CLONE_NEWUSER);
+      if (made == 0) {
+        syscall(SYS_setgroups, 0, NULL);
+        unshare(CLONE_NEWPID);
+      }
+      if (fork() == 0) {
+        linger();
+      }
+      _exit(0);
     }
   } else if (strcmp(kind, "run-away") == 0) {
     for (int i = 0; i < 4; ++i) {

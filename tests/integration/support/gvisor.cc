@@ -36,9 +36,9 @@ std::vector<std::string> BrokenBut(const std::string& output,
     // Without the number of the process it was done to.
     std::string what = line.substr(mark.size());
     what = what.substr(0, what.find(" of "));
-    const bool excused = Gvisor() && std::find(excused_under_gvisor.begin(),
-                                               excused_under_gvisor.end(),
-                                               what) != excused_under_gvisor.end();
+    const bool excused =
+        Gvisor() && std::find(excused_under_gvisor.begin(), excused_under_gvisor.end(), what) !=
+                        excused_under_gvisor.end();
     if (!excused) {
       broken.push_back(line);
     }

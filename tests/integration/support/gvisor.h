@@ -19,8 +19,8 @@ Count Times(Count on_linux, Count under_gvisor) {
 // it, does not hold there, and why. docs/modes.md has the list.
 bool NotUnderGvisor(const std::string& part, const std::string& why);
 
-// The lines `BROKE: what` of a program's output whose `what` is not among these. Under Linux none is
-// excused.
+// The lines `BROKE: what` of a program's output whose `what` is not among these. Under Linux none
+// is excused.
 std::vector<std::string> BrokenBut(const std::string& output,
                                    const std::vector<std::string>& excused_under_gvisor);
 
