@@ -196,7 +196,7 @@ TEST_SUITE("HostileTool") {
     // A hundred thousand small files are bounded too, and removed again.
     const Outcome files = supervisor.Shell(
         kSession, "mkdir many && cd many && for i in $(seq 1 " +
-                      std::to_string(Times(100'000, 5'000)) +
+                      std::to_string(Times(100'000, 1'000)) +
                       "); do true > f$i || break; done; echo f* | wc -w; cd ..; rm -rf many");
     CHECK(files.has_exit);
     CHECK(supervisor.Write(kSession, "after", "ok").error_message() == "");
@@ -208,7 +208,7 @@ TEST_SUITE("HostileTool") {
     const auto stream = supervisor.gateway().Exec(&context);
     gateway::v1::ExecRequest request;
     request.mutable_start()->mutable_context()->set_session(kSession);
-    const uint64_t length = Times(1u << 30, 64u << 20);
+    const uint64_t length = Times(1u << 30, 16u << 20);
     request.mutable_start()->mutable_spec()->set_shell("head -c " + std::to_string(length) +
                                                        " /dev/zero | tr '\\0' x");
     request.mutable_start()->mutable_spec()->set_overflow(shim::v1::OVERFLOW_BLOCK);
