@@ -21,8 +21,10 @@ async function listens(socket) {
 
 export class Supervisor {
   // `config`: YAML at top level, besides the folders; `sandbox`: lines of the section of that name.
-  static async start({ config = "", sandbox = "" } = {}) {
+  // `wrap`: the words of a program that starts it.
+  static async start({ config = "", sandbox = "", wrap = [] } = {}) {
     const supervisor = new Supervisor();
+    supervisor.wrap = wrap;
     supervisor.dir = fs.mkdtempSync(path.join(os.tmpdir(), "creel-e2e-"));
     fs.chmodSync(supervisor.dir, 0o755);
     supervisor.configFile = path.join(supervisor.dir, "creel.yaml");
@@ -52,7 +54,7 @@ ${config}`,
 
   async begin() {
     this.process = new Background(
-      [path.join(BUILD, "supervisor/daemon/creeld"), "--config", this.configFile],
+      [...this.wrap, path.join(BUILD, "supervisor/daemon/creeld"), "--config", this.configFile],
       { env: { PATH: process.env.PATH, HOME: "/nonexistent" }, logFile: `${this.dir}/creeld.log` },
     );
     await eventually("creeld listens", async () => {
