@@ -14,6 +14,7 @@ command -v mmdebstrap >/dev/null || die "mmdebstrap is missing: docker/setup/pac
 steps=${STEPS:-packages run test}
 root=${1:-$(mktemp -d /var/tmp/creel-fresh-XXXXXX)}
 mkdir -p "$root"
+# shellcheck disable=SC2317  # the trap calls it
 tidy() {
   # Only if nothing is mounted there any more is it only files.
   if ! grep -q " $root/" /proc/self/mounts; then
