@@ -1,6 +1,7 @@
 #include "supervisor/cli/session_commands.h"
 
 #include <fmt/format.h>
+#include <grpcpp/channel.h>
 #include <unistd.h>
 
 #include <filesystem>

@@ -19,7 +19,7 @@ struct House {
   House()
       : sandbox(std::make_shared<FakeSandbox>(shim)),
         sessions(sandbox),
-        service(sessions, engine, config, [this] { return findings; }) {
+        service(sessions, engine, config, [this](bool /*fix*/) { return findings; }) {
     ImageInfo image;
     image.id = "sha256:1";
     engine.AddImage("image", image);

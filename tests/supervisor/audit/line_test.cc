@@ -4,6 +4,7 @@
 
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace creel {
@@ -106,7 +107,9 @@ TEST_SUITE("Line") {
   }
 
   TEST_CASE("known secrets are masked, whole or cut off, and found by name") {
-    const SecretMask mask({{"api", "k3y-0f-the-0perator"}, {"short", "abc"}});
+    const std::vector<std::pair<std::string, std::string>> known{{"api", "k3y-0f-the-0perator"},
+                                                                 {"short", "abc"}};
+    const SecretMask mask(known);
     CHECK(mask.Apply("x k3y-0f-the-0perator y") == "x [secret api] y");
     CHECK(mask.Apply("abc") == "abc");
     // What is cut off by the bound of a text.
@@ -116,7 +119,8 @@ TEST_SUITE("Line") {
     CHECK(mask.Apply("k3y-0f-the, he said") == "k3y-0f-the, he said");
     // As base64 and in the escapes of a URL.
     CHECK(mask.Apply("azN5LTBmLXRoZS0wcGVyYXRvcg==").find("azN5") == std::string::npos);
-    CHECK(SecretMask({{"u", "pass word!"}}).Apply("q=pass%20word%21") == "q=[secret u]");
+    const std::vector<std::pair<std::string, std::string>> phrase{{"u", "pass word!"}};
+    CHECK(SecretMask(phrase).Apply("q=pass%20word%21") == "q=[secret u]");
     CHECK(mask.Find("a k3y-0f-the-0perator b") == std::set<std::string>{"api"});
     CHECK(mask.Find("k3y-0f-the").empty());
     const std::string line = Written(AuditEvent("x")
