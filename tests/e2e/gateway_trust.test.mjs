@@ -48,7 +48,7 @@ async function write(world, { from, group }, ...steps) {
   await eventually(
     "the model has been through its steps",
     () => world.model.requests.length > before && world.model.results(text).length === tools,
-    120_000,
+    240_000,
   );
   return world.model.results(text);
 }

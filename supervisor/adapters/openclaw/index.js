@@ -46,11 +46,11 @@ function register(api) {
     return status?.sandboxed === true;
   };
 
-  api.on("before_tool_call", createToolGate({ client, ready, state, sandboxed, log }), {
+  const replies = createReplyGate({ client, ready, state, log });
+  api.on("before_tool_call", createToolGate({ client, ready, state, sandboxed, replies, log }), {
     priority: FIRST,
   });
   api.on("message_received", createListener({ writers: state.writers, admission: settings.admission }), { priority: FIRST });
-  const replies = createReplyGate({ client, ready, state, log });
   api.on("reply_payload_sending", replies.payload, { priority: LAST });
   api.on("message_sending", replies.message, { priority: LAST });
   if (settings.admission === "creel") {

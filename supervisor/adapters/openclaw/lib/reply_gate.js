@@ -8,14 +8,18 @@ const MAX_TEXTS = 64;
 // Fields of a payload that name things for the gateway and are not shown to anybody.
 const NOT_SHOWN = /^(?:id|type|kind|style|mediaUrl|mediaUrls|url|callback_data|replyToId|threadId|channelData|audioAsVoice|value)$/;
 
-// Every text that people would see, as a list of {get, set} on a copy.
-function textsOf(value, found = [], depth = 0) {
+// The same of the message tool's parameters, which say besides where to and what is attached.
+const NOT_SENT = /^(?:action|channel|target|targets|to|accountId|media|path|filePath|buffer|filename|contentType|mimeType|messageId|emoji|guildId|channelId|userId)$/;
+
+// Every text that people would see, as a list of {holder, key} of a copy.
+function textsOf(value, skip = NOT_SHOWN, found = [], depth = 0) {
   if (depth > 8 || value === null || typeof value !== "object") return found;
   for (const key of Object.keys(value)) {
+    if (NOT_SHOWN.test(key) || skip.test(key)) continue;
     if (typeof value[key] === "string") {
-      if (!NOT_SHOWN.test(key) && value[key] !== "") found.push({ holder: value, key });
-    } else if (!NOT_SHOWN.test(key)) {
-      textsOf(value[key], found, depth + 1);
+      if (value[key] !== "") found.push({ holder: value, key });
+    } else {
+      textsOf(value[key], skip, found, depth + 1);
     }
   }
   return found;
@@ -85,6 +89,27 @@ export function createReplyGate({ client, ready, state, log }) {
         holder[key] = verdict.text;
       }
       return changed ? { payload: copy } : undefined;
+    },
+
+    // The message tool's own parameters, of which only the text comes by `message`: captions, buttons
+    // and polls do not. {cancel}, {params} where something was masked, or nothing.
+    async parameters(params, context) {
+      const readers = readersOf({
+        channel: params.channel ?? context.requester?.channel,
+        conversation: params.target ?? params.to,
+        session: context.sessionKey,
+      });
+      const copy = structuredClone(params);
+      const texts = textsOf(copy, NOT_SENT);
+      if (texts.length > MAX_TEXTS) return { cancel: "it has more parts than Creel judges" };
+      let changed = false;
+      for (const { holder, key } of texts) {
+        const verdict = await judge(holder[key], { session: context.sessionKey, readers, kind: "REPLY_KIND_MESSAGE" });
+        if (verdict.cancel) return verdict;
+        changed ||= verdict.text !== holder[key];
+        holder[key] = verdict.text;
+      }
+      return changed ? { params: copy } : undefined;
     },
 
     // Messages sent by a tool or by the gateway itself. What the payload gate has masked passes.

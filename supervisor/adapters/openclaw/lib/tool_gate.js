@@ -24,7 +24,8 @@ function parametersOf(event) {
 }
 
 // `sandboxed(session, agentId)`: whether the gateway would give the session a sandbox.
-export function createToolGate({ client, ready, state, sandboxed, log }) {
+// `replies`: the reply gate, for what a tool would send.
+export function createToolGate({ client, ready, state, sandboxed, replies, log }) {
   const placeOf = (event, context) => {
     if (!SANDBOX_TOOLS.has(event.toolName)) return "PLACE_HOST";
     if (HOST_PARAMETERS.has(event.params?.host) || event.params?.elevated === true) {
@@ -109,6 +110,9 @@ export function createToolGate({ client, ready, state, sandboxed, log }) {
         `'${event.toolName}' may run only in a sandbox for this sender, and this session runs on the host. (${answer.rule})`,
       );
     }
-    return undefined;
+    if (event.toolName !== "message") return undefined;
+    const sent = await replies.parameters(event.params ?? {}, context);
+    if (sent?.cancel) return block(`This is not sent: ${sent.cancel}`);
+    return sent;
   };
 }

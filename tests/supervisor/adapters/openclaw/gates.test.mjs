@@ -19,9 +19,10 @@ const GROUP = "agent:main:telegram:group:-1";
 const owner = { channel: "telegram", senderId: "1", senderIsOwner: true };
 const stranger = { channel: "telegram", senderId: "666", senderIsOwner: false };
 
-function toolGate(answer, { sandboxed = (session) => session !== MAIN } = {}) {
-  const client = new FakeClient({ Authorize: answer });
-  return { client, gate: createToolGate({ client, ready, state: shared(), sandboxed, log: quiet }) };
+function toolGate(answer, { sandboxed = (session) => session !== MAIN, checkReply = { verdict: "REPLY_VERDICT_ALLOW" } } = {}) {
+  const client = new FakeClient({ Authorize: answer, CheckReply: checkReply });
+  const replies = createReplyGate({ client, ready, state: shared(), log: quiet });
+  return { client, gate: createToolGate({ client, ready, state: shared(), sandboxed, replies, log: quiet }) };
 }
 const allow = { verdict: "VERDICT_ALLOW", level: "friend", required_place: "PLACE_UNSPECIFIED" };
 
@@ -57,6 +58,25 @@ describe("tool gate", () => {
     }
     assert.equal(client.asked.length, 0);
     assert.equal((await gate({ toolName: "tool_search_code", params: {} }, { sessionKey: GROUP, requester: stranger })).block, true);
+  });
+
+  test("what the message tool would send is judged whole, and where to and what is attached left alone", async () => {
+    const checkReply = ({ text }) => ({ verdict: "REPLY_VERDICT_REDACT", text: text.replace(/\/home\/\S+/g, "[path]") });
+    const { client, gate } = toolGate(allow, { checkReply });
+    const params = {
+      action: "send", channel: "telegram", target: "-100", media: "/home/gw/a.png", message: "see /home/peter/x",
+      presentation: { blocks: [{ type: "buttons", buttons: [{ label: "/home/peter/y", value: "x" }] }] },
+    };
+    const answer = await gate({ toolName: "message", params }, { sessionKey: GROUP, requester: owner });
+    assert.equal(answer.params.message, "see [path]");
+    assert.equal(answer.params.presentation.blocks[0].buttons[0].label, "[path]");
+    assert.equal(answer.params.media, "/home/gw/a.png");
+    assert.equal(params.message, "see /home/peter/x");
+    assert.equal(client.asked.at(-1).request.others_read, true);
+    for (const held of [{ verdict: "REPLY_VERDICT_DENY", reason: "no" }, AWAY]) {
+      const refused = await toolGate(allow, { checkReply: held }).gate({ toolName: "message", params }, { sessionKey: GROUP, requester: owner });
+      assert.equal(refused.block, true);
+    }
   });
 
   test("a refusal blocks with its reason, and an answer without a verdict is one", async () => {
