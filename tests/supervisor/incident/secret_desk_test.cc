@@ -21,7 +21,7 @@ struct DeskWorld {
     auto opened = AuditLog::Open({.directory = top + "/record", .install_id = "i"}, clock);
     REQUIRE(opened.ok());
     audit = *std::move(opened);
-    Begin();
+    REQUIRE(Begin().ok());
   }
   ~DeskWorld() {
     desk.reset();
