@@ -59,6 +59,14 @@ void AddSecretsOf(std::string_view text, std::vector<std::string>& secrets) {
   }
 }
 
+std::shared_ptr<const ReplyGuard> MakeGuard(const Config& config,
+                                            const std::vector<std::string>& secrets) {
+  std::vector<std::string> folders = config.policy.host_paths;
+  folders.push_back(config.paths.run_dir);
+  folders.push_back(config.paths.state_dir);
+  return std::make_shared<const ReplyGuard>(secrets, folders, config.policy.on_secret);
+}
+
 std::string PairingReply(const SenderId& sender, const std::string& code) {
   return fmt::format(
       "I do not know you yet. Your {} id is {}, and your code is {}. Please pass it on to the "
@@ -115,10 +123,7 @@ absl::StatusOr<PolicyDesk::InForce> PolicyDesk::Make(const Config& config,
     secrets.insert(secrets.end(), found.begin(), found.end());
   }
   secrets.insert(secrets.end(), more.begin(), more.end());
-  std::vector<std::string> folders = config.policy.host_paths;
-  folders.push_back(config.paths.run_dir);
-  folders.push_back(config.paths.state_dir);
-  made.guard = std::make_shared<const ReplyGuard>(secrets, folders, config.policy.on_secret);
+  made.guard = MakeGuard(config, secrets);
   return made;
 }
 
@@ -138,13 +143,15 @@ absl::Status PolicyDesk::Reload(const Config& fresh) {
 }
 
 void PolicyDesk::SetSecrets(std::vector<std::string> secrets) {
-  const InForce before = Now();
-  absl::StatusOr<InForce> now = Make(*before.config, secrets);
   MutexLock hold(mu_);
-  secrets_ = std::move(secrets);
-  if (now.ok()) {
-    now_.guard = now->guard;
+  // What was read from files is kept as it was read: a file that is gone now must not keep what is
+  // new from being guarded.
+  std::vector<std::string> all = secrets;
+  for (const auto& [name, value] : now_.named_secrets) {
+    all.push_back(value);
   }
+  now_.guard = MakeGuard(*now_.config, all);
+  secrets_ = std::move(secrets);
 }
 
 std::vector<std::pair<std::string, std::string>> PolicyDesk::NamedSecrets() const {

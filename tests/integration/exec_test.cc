@@ -54,8 +54,8 @@ TEST_SUITE("Exec") {
     CHECK(outcome.out.find("\n0\n") == std::string::npos);
 
     SUBCASE("an argv is passed word for word") {
-      const Outcome words = supervisor.Exec(
-          kSession, {"printf", "%s|", "a b", "", "$HOME", "new\nline", "\xc3\xa9"});
+      const Outcome words =
+          supervisor.Exec(kSession, {"printf", "%s|", "a b", "", "$HOME", "new\nline", "\xc3\xa9"});
       CHECK(words.out == "a b||$HOME|new\nline|\xc3\xa9|");
     }
     SUBCASE("a signal's number is told, not a code") {
@@ -103,12 +103,12 @@ TEST_SUITE("Exec") {
 
   TEST_CASE("a terminal has a size, a name and an interrupt key") {
     Supervisor supervisor;
-    const Outcome size = supervisor.Exec(kSession, {"sh", "-c", "stty size; tty; test -t 0"},
-                                         [](auto& start) {
-                                           auto& terminal = *start.mutable_spec()->mutable_terminal();
-                                           terminal.set_rows(33);
-                                           terminal.set_columns(101);
-                                         });
+    const Outcome size =
+        supervisor.Exec(kSession, {"sh", "-c", "stty size; tty; test -t 0"}, [](auto& start) {
+          auto& terminal = *start.mutable_spec()->mutable_terminal();
+          terminal.set_rows(33);
+          terminal.set_columns(101);
+        });
     CAPTURE(size.status.error_message());
     CAPTURE(size.exit.ShortDebugString());
     CAPTURE(size.out);
@@ -120,14 +120,15 @@ TEST_SUITE("Exec") {
       return;
     }
     const Outcome interrupted = supervisor.Exec(
-        kSession, {"sleep", "60"},
-        [](auto& start) { start.mutable_spec()->mutable_terminal(); }, "\x03",
-        std::chrono::seconds(10));
+        kSession, {"sleep", "60"}, [](auto& start) { start.mutable_spec()->mutable_terminal(); },
+        "\x03", std::chrono::seconds(10));
     CHECK(interrupted.exit.how_case() == Exit::kSignal);
     CHECK(interrupted.exit.signal() == SIGINT);
   }
 
-  TEST_CASE("1,000 commands in a row (100 under gVisor): no byte mixed up, no process and no descriptor left") {
+  TEST_CASE(
+      "1,000 commands in a row (100 under gVisor): no byte mixed up, no process and no descriptor "
+      "left") {
     Supervisor supervisor;
     REQUIRE(supervisor.Exec(kSession, {"true"}).code() == 0);
     const size_t before = OpenDescriptors(supervisor.pid());
@@ -255,8 +256,7 @@ TEST_SUITE("Exec") {
     Supervisor supervisor;
     std::thread running([&] {
       const Outcome outcome = supervisor.Exec(
-          kSession, {"sh", "-c", "read line; echo got $line; sleep 100"},
-          [](auto& start) {
+          kSession, {"sh", "-c", "read line; echo got $line; : > got; sleep 100"}, [](auto& start) {
             start.set_process_id("worker");
             start.mutable_spec()->set_stdin(true);
           });
@@ -272,7 +272,8 @@ TEST_SUITE("Exec") {
       gateway::v1::SendInputResponse response;
       return supervisor.gateway().SendInput(&context, request, &response);
     };
-    CHECK(Eventually([&] { return send([](auto& input) { input.set_stdin("some input\n"); }).ok(); }));
+    CHECK(Eventually(
+        [&] { return send([](auto& input) { input.set_stdin("some input\n"); }).ok(); }));
     const auto list = [&] {
       grpc::ClientContext context;
       gateway::v1::ListProcessesRequest request;
@@ -287,6 +288,7 @@ TEST_SUITE("Exec") {
       found = found || (each.process_id() == "worker" && !each.has_exit());
     }
     CHECK(found);
+    CHECK(Eventually([&] { return supervisor.Exec(kSession, {"test", "-e", "got"}).code() == 0; }));
     CHECK(send([](auto& input) { input.mutable_stop(); }).ok());
     running.join();
     CHECK(StrayProcesses(supervisor, kSession) == 0);

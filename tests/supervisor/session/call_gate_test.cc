@@ -293,7 +293,9 @@ TEST_SUITE("CallGate") {
   }
 
   TEST_CASE("an incident keeps out whom it is about, and nobody else") {
-    GateWorld world;
+    GateWorld world([](Config& c) {
+      c.policy.levels[kFriend].members = {"whatsapp:1", "whatsapp:2"};
+    });
     ToolCall other = kCall;
     other.session = "other";
     other.sender = "whatsapp:2";

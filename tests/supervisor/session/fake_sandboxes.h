@@ -246,9 +246,14 @@ class FakeSandboxes final : public SandboxFactory {
     living_[identity.id] = made;
     return made;
   }
-  absl::Status Remove(const Sandbox::Host&, const SandboxIdentity& identity, Deadline) override {
+  absl::Status Remove(const Sandbox::Host& host, const SandboxIdentity& identity,
+                      Deadline deadline) override {
     MutexLock hold(mu_);
     removed_.push_back(identity.id);
+    if (remove_result_.ok() && !identity.container_id.empty()) {
+      // Most have none by now.
+      static_cast<void>(host.engine.RemoveContainer(identity.container_id, deadline));
+    }
     return remove_result_;
   }
 
