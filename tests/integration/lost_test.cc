@@ -29,8 +29,9 @@ struct Waiting {
 
   explicit Waiting(Supervisor& supervisor) {
     REQUIRE(supervisor.Exec(kSession, {"true"}).code() == 0);
-    command = std::async(std::launch::async,
-                         [&] { return supervisor.Exec(kSession, {"sleep", "1000"}); });
+    command = std::async(std::launch::async, [&] {
+      return supervisor.Exec(kSession, {"sleep", "1000"});
+    });
     std::promise<void> ready;
     watch = std::async(std::launch::async, [&supervisor, &ready] {
       grpc::ClientContext context;
@@ -138,22 +139,17 @@ std::string ShimVersion(Supervisor& supervisor, const std::string& session) {
   return response.shim_version();
 }
 
-// The folder on the host that the container has its shim from, named by the binary's hash.
-std::string MountedShim(const Supervisor& supervisor, const std::string& container) {
-  const Finished mounts = Docker(
-      supervisor, {"inspect", "-f", "{{range .Mounts}}{{.Source}}\n{{end}}", container});
-  std::istringstream lines(mounts.out);
-  for (std::string line; std::getline(lines, line);) {
-    if (line.find("/state/shim/") != std::string::npos) {
-      return line;
-    }
-  }
-  FAIL("no shim among the mounts:\n" << mounts.out);
-  return "";
+// Which shim the container's first process is: the hash of what it runs.
+std::string RunningShim(const Supervisor& supervisor, const std::string& container) {
+  const Finished sum =
+      RunProgram({"sha256sum", "/proc/" + InitPid(supervisor, container) + "/exe"});
+  REQUIRE(sum.exit_code == 0);
+  return sum.out.substr(0, 64);
 }
 
 TEST_SUITE("Lost") {
-  TEST_CASE("the shim killed from outside ends every waiting call, and the next one gets a new sandbox") {
+  TEST_CASE(
+      "the shim killed from outside ends every waiting call, and the next one gets a new sandbox") {
     Supervisor supervisor;
     REQUIRE(supervisor.Write(kSession, "kept", "no").ok());
     Waiting waiting(supervisor);
@@ -174,7 +170,8 @@ TEST_SUITE("Lost") {
     CHECK(supervisor.Exec(kSession, {"echo", "again"}).out == "again\n");
   }
 
-  TEST_CASE("the supervisor killed and started again: the command goes on, its output is all there") {
+  TEST_CASE(
+      "the supervisor killed and started again: the command goes on, its output is all there") {
     Supervisor supervisor;
     REQUIRE(supervisor.Write(kSession, "kept", "yes").ok());
     StartTicking(supervisor);
@@ -200,7 +197,7 @@ TEST_SUITE("Lost") {
     CHECK(ShimVersion(supervisor, kSession) == CREEL_TEST_PREVIOUS_VERSION);
     StartTicking(supervisor);
     const std::string container = supervisor.Get(kSession).container_id();
-    const std::string old_shim = MountedShim(supervisor, container);
+    const std::string old_shim = RunningShim(supervisor, container);
     supervisor.Restart(SIGTERM, CREEL_TEST_SHIM);
 
     // The old one goes on with what ran, and serves.
@@ -210,19 +207,21 @@ TEST_SUITE("Lost") {
     CHECK(supervisor.Exec(kSession, {"echo", "serves"}).out == "serves\n");
     CHECK(supervisor.Write(kSession, "new", "too").ok());
     TickedToTheEnd(supervisor);
-    CHECK(MountedShim(supervisor, container) == old_shim);
+    CHECK(RunningShim(supervisor, container) == old_shim);
 
     // A new one gets the new shim, and so does the old session once its container is gone.
     const std::string other = "agent:main:telegram:dm:1";
     REQUIRE(supervisor.Exec(other, {"true"}).code() == 0);
     CHECK(ShimVersion(supervisor, other) == CREEL_TEST_VERSION);
-    CHECK(MountedShim(supervisor, supervisor.Get(other).container_id()) != old_shim);
+    CHECK(RunningShim(supervisor, supervisor.Get(other).container_id()) != old_shim);
     REQUIRE(supervisor.Close(kSession).ok());
     REQUIRE(supervisor.Exec(kSession, {"true"}).code() == 0);
     CHECK(ShimVersion(supervisor, kSession) == CREEL_TEST_VERSION);
   }
 
-  TEST_CASE("closing a session leaves nothing of it, and 20 openings and closings (5 under gVisor) leave nothing") {
+  TEST_CASE(
+      "closing a session leaves nothing of it, and 20 openings and closings (5 under gVisor) leave "
+      "nothing") {
     Supervisor supervisor;
     for (int i = 0; i < Times(20, 5); ++i) {
       const std::string session = "agent:main:telegram:dm:" + std::to_string(i);
@@ -242,9 +241,9 @@ TEST_SUITE("Lost") {
       std::vector<std::thread> openings;
       for (int i = 0; i < 4; ++i) {
         openings.emplace_back([&, i] {
-          static_cast<void>(supervisor.Exec(
-              "agent:main:telegram:dm:" + std::to_string(round * 10 + i), {"true"}, {}, "",
-              std::chrono::seconds(3)));
+          static_cast<void>(
+              supervisor.Exec("agent:main:telegram:dm:" + std::to_string(round * 10 + i), {"true"},
+                              {}, "", std::chrono::seconds(3)));
         });
       }
       std::this_thread::sleep_for(std::chrono::milliseconds(60 + 110 * round));
@@ -272,8 +271,11 @@ TEST_SUITE("Lost") {
 
   TEST_CASE("a frozen session refuses calls with the reason until it is thawed") {
     Supervisor supervisor;
-    REQUIRE(supervisor.Shell(kSession, "(while :; do date +%s%N > beat; sleep 0.02; done) "
-                                       ">/dev/null 2>&1 &").code() == 0);
+    REQUIRE(supervisor
+                .Shell(kSession,
+                       "(while :; do date +%s%N > beat; sleep 0.02; done) "
+                       ">/dev/null 2>&1 &")
+                .code() == 0);
     operator_::v1::FreezeSessionRequest freeze;
     freeze.set_session(kSession);
     freeze.set_reason("someone asked for find ~");

@@ -75,7 +75,6 @@ TEST_SUITE("PolicyFindings") {
          "egress.strangers", Severity::kError},
         {"egress: {hosts: [{name: a.example, levels: [stranger]}]}", "egress.strangers",
          Severity::kWarning},
-        {"sandbox: {workspace_roots: [/var]}", "sandbox.engine-socket", Severity::kError},
     };
     for (const auto& row : kRows) {
       CAPTURE(row.yaml);
