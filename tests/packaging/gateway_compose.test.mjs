@@ -84,7 +84,10 @@ sandbox: {limits: {workspace: 64MiB}}
   // JavaScript in a container, its input on stdin.
   const node = async (container, code, input) => {
     const { code: status, out, err } = await run(["docker", "exec", "-i", container, "sh", "-c", `exec ${NODE} --input-type=module -e "$0"`, code], { input, timeoutMs: 240_000 });
-    assert.equal(status, 0, out + err);
+    if (status !== 0) {
+      const logs = await run(["docker", "logs", "--tail", "40", gateway]);
+      throw new Error(`${out}${err}\nthe gateway's log:\n${logs.out}${logs.err}`);
+    }
     return out;
   };
 
