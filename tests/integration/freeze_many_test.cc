@@ -42,10 +42,6 @@ int64_t Used(const std::string& container) {
   return v2 >> word >> used ? used : -1;
 }
 
-// How often what another takes may be taken on a machine that does something else beside; with
-// CREEL_STRICT the bars are what they are.
-double Slack() { return std::getenv("CREEL_STRICT") != nullptr ? 1 : 3; }
-
 struct Worst {
   double gate = 0;    // milliseconds
   double freeze = 0;  // seconds

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <chrono>
+#include <cstdlib>
 #include <memory>
 #include <string>
 #include <utility>
@@ -102,6 +104,10 @@ inline operator_::v1::OpenIncidentRequest About(const std::string& session,
   request.set_without_capture(without_capture);
   return request;
 }
+
+// By how much a bar may be missed on a machine that does something else beside; with CREEL_STRICT
+// (`make campaign`) the bars are what they are.
+inline double Slack() { return std::getenv("CREEL_STRICT") != nullptr ? 1 : 3; }
 
 inline std::chrono::duration<double> ToSeconds(const google::protobuf::Duration& took) {
   return std::chrono::duration<double>(static_cast<double>(took.seconds()) +
