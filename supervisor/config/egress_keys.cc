@@ -38,7 +38,9 @@ KeyError ReadFields(const YamlNode& node, const std::string& what, const Fields&
     return InLine(node,
                   fmt::format("{} is a section with the keys {}", what, fmt::join(names, ", ")));
   }
-  for (const auto& [key, value] : node.entries) {
+  for (const auto& entry : node.entries) {
+    const YamlNode& key = entry.first;
+    const YamlNode& value = entry.second;
     const auto field = std::find_if(fields.begin(), fields.end(),
                                     [&](const auto& each) { return each.first == key.text; });
     if (field == fields.end()) {

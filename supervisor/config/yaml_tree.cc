@@ -11,6 +11,13 @@
 #include "supervisor/config/text.h"
 
 namespace creel {
+
+YamlNode::YamlNode() = default;
+YamlNode::~YamlNode() = default;
+YamlNode::YamlNode(const YamlNode& other) = default;
+YamlNode& YamlNode::operator=(const YamlNode& other) = default;
+YamlNode::YamlNode(YamlNode&& other) noexcept = default;
+YamlNode& YamlNode::operator=(YamlNode&& other) noexcept = default;
 namespace {
 
 constexpr size_t kMaxBytes = 1u << 20;

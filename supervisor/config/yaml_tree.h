@@ -13,6 +13,14 @@ namespace creel {
 struct YamlNode {
   enum class Kind { kNull, kScalar, kList, kMap };
 
+  // Defined where pairs of it are complete: clang asks for these before they are.
+  YamlNode();
+  ~YamlNode();
+  YamlNode(const YamlNode& other);
+  YamlNode& operator=(const YamlNode& other);
+  YamlNode(YamlNode&& other) noexcept;
+  YamlNode& operator=(YamlNode&& other) noexcept;
+
   Kind kind = Kind::kNull;
   std::string text;     // of a scalar
   bool quoted = false;  // a scalar in quotes or a block: text, never a number

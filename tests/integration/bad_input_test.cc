@@ -244,7 +244,9 @@ TEST_SUITE("BadInput") {
   TEST_CASE("limits on how many are told, with what to do") {
     Supervisor supervisor({.extra_config =
                                "sessions:\n  max: 2\n  max_per_sender: 1\n  opens_per_minute: 100\n"
-                               "  warm_pool: {size: 0}\n"});
+                               "  warm_pool: {size: 0}\n"
+                               "levels: {friend: {members: ['whatsapp:+15555550001', "
+                               "'whatsapp:+15555550002', 'whatsapp:+15555550003']}}\n"});
     const auto as = [](const char* sender) {
       return [sender](auto& request) { request.mutable_context()->set_sender(sender); };
     };

@@ -32,8 +32,10 @@ TEST_SUITE("Record") {
     CHECK(supervisor.Creel({"thaw", kSession}).exit_code == 0);
     CHECK(supervisor.Creel({"close", kSession}).exit_code == 0);
     std::vector<std::string> told;
+    std::string all;
     for (const std::string& line : Operators(supervisor).Lines()) {
       told.push_back(FieldIn(line, "event"));
+      all += told.back() + " ";
     }
     size_t at = 0;
     for (const char* wanted :
@@ -41,7 +43,9 @@ TEST_SUITE("Record") {
           "call.ended", "call.denied", "operator.act", "session.freezing", "session.frozen",
           "operator.act", "session.thawed", "operator.act", "session.closing", "session.closed"}) {
       const auto found = std::find(told.begin() + static_cast<long>(at), told.end(), wanted);
-      CAPTURE(wanted);
+      const std::string next = wanted;
+      CAPTURE(next);
+      CAPTURE(all);
       REQUIRE(found != told.end());
       at = static_cast<size_t>(found - told.begin()) + 1;
     }
