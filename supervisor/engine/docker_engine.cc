@@ -331,6 +331,18 @@ absl::Status DockerEngine::UpdateContainer(const std::string& id, const Containe
   return absl::OkStatus();
 }
 
+absl::Status DockerEngine::SetCpuShares(const std::string& id, uint64_t shares, Deadline deadline) {
+  RETURN_IF_ERROR(CheckContainerRef(id));
+  const std::string body = fmt::format("{{\"CpuShares\":{}}}", shares);
+  return link_
+      ->Call({.method = "POST",
+              .target = fmt::format("/containers/{}/update", id),
+              .body = body,
+              .content_type = "application/json",
+              .deadline = deadline})
+      .status();
+}
+
 absl::Status DockerEngine::KillContainer(const std::string& id, const std::string& signal,
                                          Deadline deadline) {
   RETURN_IF_ERROR(CheckContainerRef(id));

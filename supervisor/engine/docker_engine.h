@@ -35,6 +35,7 @@ class DockerEngine final : public Engine {
   absl::Status UnpauseContainer(const std::string& id, Deadline deadline) override;
   absl::Status UpdateContainer(const std::string& id, const ContainerLimits& limits,
                                Deadline deadline) override;
+  absl::Status SetCpuShares(const std::string& id, uint64_t shares, Deadline deadline) override;
   absl::Status KillContainer(const std::string& id, const std::string& signal,
                              Deadline deadline) override;
   absl::StatusOr<int> WaitContainer(const std::string& id, Deadline deadline) override;

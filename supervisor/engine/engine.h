@@ -170,6 +170,14 @@ class Engine {
   virtual absl::Status StreamEvents(const std::string& label, const EventSink& sink,
                                     const std::function<void()>& connected,
                                     const std::function<bool()>& cancelled) = 0;
+
+  // Its part of the processors where they do not suffice; 1024 is what a container gets unasked.
+  virtual absl::Status SetCpuShares(const std::string& id, uint64_t shares, Deadline deadline) {
+    static_cast<void>(id);
+    static_cast<void>(shares);
+    static_cast<void>(deadline);
+    return absl::UnimplementedError("shares of a container cannot be changed here");
+  }
 };
 
 }  // namespace creel

@@ -10,6 +10,7 @@
 #include "supervisor/audit/audit_log.h"
 #include "supervisor/audit/events.h"
 #include "supervisor/base/escape.h"
+#include "supervisor/sandbox/freezer.h"
 #include "supervisor/session/policy_desk.h"
 #include "supervisor/session/record_codec.h"
 #include "supervisor/session/session_manager_impl.h"
@@ -425,7 +426,8 @@ absl::Status SessionManagerImpl::ThawFromRecord(const EntryPtr& entry, Deadline 
     MutexLock hold(mu_);
     identity = entry->identity;
   }
-  const absl::Status unpaused = host_.engine.UnpauseContainer(identity.container_id, deadline);
+  const absl::Status unpaused = ThawContainer(host_.engine, host_.abilities, identity.container_id,
+                                              kFrozenByEngine, deadline);
   if (absl::IsNotFound(unpaused)) {
     return ContainerIsGone();
   }
