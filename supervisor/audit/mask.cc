@@ -10,6 +10,8 @@ namespace creel {
 namespace {
 
 constexpr size_t kShortest = 6;
+// The mark of Printable().
+constexpr std::string_view kCut = "…";
 
 // Without the last one to three characters, which depend on what follows in the encoded text.
 std::string Base64Stem(std::string_view data) {
@@ -67,10 +69,15 @@ std::string SecretMask::Apply(std::string_view text) const {
       out.replace(at, pattern.value.size(), pattern.instead);
     }
   }
+  // Who cut the text before may have marked the place.
+  std::string_view kept(out);
+  if (kept.ends_with(kCut)) {
+    kept.remove_suffix(kCut.size());
+  }
   for (const Pattern& pattern : patterns_) {
-    for (size_t size = std::min(pattern.value.size() - 1, out.size()); size >= kShortest; --size) {
-      if (out.ends_with(std::string_view(pattern.value).substr(0, size))) {
-        out.replace(out.size() - size, size, pattern.instead);
+    for (size_t size = std::min(pattern.value.size() - 1, kept.size()); size >= kShortest; --size) {
+      if (kept.ends_with(std::string_view(pattern.value).substr(0, size))) {
+        out.replace(kept.size() - size, size, pattern.instead);
         return out;
       }
     }

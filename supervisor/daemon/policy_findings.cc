@@ -274,11 +274,12 @@ class Findings {
     }
     for (const EgressHost& host : config_.egress.hosts) {
       const std::string name = Printable(host.name, 120);
-      // `*.com`: all that ends in one word.
-      if (host.name.starts_with("*.") && host.name.find('.', 2) == std::string::npos) {
-        Add("egress.host-star", Severity::kError,
-            fmt::format("the hosts {} are nearly all there are", name),
-            "what a sandbox knows can be sent to anybody there, in names alone",
+      // `*.com` is refused by the configuration itself.
+      if (host.name.starts_with("*.")) {
+        Add("egress.host-star", Severity::kWarning,
+            fmt::format("sandboxes may reach every host {}", name),
+            "what a sandbox knows can be told in a name alone to whoever answers for that zone, and "
+            "to anybody who may have a host there",
             "name the hosts one by one in egress.hosts");
       }
       if (ForAll(host.who)) {

@@ -16,7 +16,7 @@ namespace {
 
 constexpr std::chrono::milliseconds kPatience{1000};
 // Where the engine is the only way short of killing.
-constexpr std::chrono::milliseconds kEnginePatience{3000};
+constexpr std::chrono::milliseconds kEnginePatience{1500};
 // Tries that follow each other at once: a busy container's pause mostly works the second time.
 constexpr int kAtOnce = 3;
 // Its runtime waits some milliseconds for the processes to stop, which each does when it is next on
@@ -26,6 +26,9 @@ constexpr uint64_t kSharesFirst = 262'144;
 constexpr uint64_t kSharesUnasked = 1024;
 // So many go first at a time.
 constexpr int kTurns = 8;
+constexpr std::chrono::milliseconds kBetweenTries{20};
+constexpr std::chrono::milliseconds kGroupPatience{500};
+constexpr size_t kMaxHoldBytes = 16384;
 
 // Lets a few in at a time.
 class Turns {
@@ -57,9 +60,6 @@ Turns& EngineTurns() {
   static Turns& turns = *new Turns;
   return turns;
 }
-constexpr std::chrono::milliseconds kBetweenTries{20};
-constexpr std::chrono::milliseconds kGroupPatience{500};
-constexpr size_t kMaxHoldBytes = 16384;
 
 // The container's groups; fails where they are not ours to write, or not this container's.
 absl::StatusOr<ContainerCgroups> GroupsOf(Engine& engine, const HostAbilities& abilities,

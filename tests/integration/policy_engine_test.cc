@@ -601,6 +601,15 @@ TEST_SUITE("PolicyEngine") {
     const std::string found = house.Creel({"doctor"}).second;
     CHECK(found.find("sandbox.other-limits") != std::string::npos);
     CHECK(found.find(kSession) != std::string::npos);
+    // The one weakness of this policy is its file, which everybody can read.
+    CAPTURE(found);
+    CHECK(found.find("files.readable") != std::string::npos);
+    CHECK(found.find("the policy lets nobody in unasked") == std::string::npos);
+    CHECK(house.Creel({"doctor", "--fix"}).second.find("files.readable") != std::string::npos);
+    const std::string mended = house.Creel({"doctor"}).second;
+    CAPTURE(mended);
+    CHECK(mended.find("files.readable") == std::string::npos);
+    CHECK(mended.find("the policy lets nobody in unasked") != std::string::npos);
 
     const auto [shown, values] = house.Creel({"policy", "show", "--origin"});
     CHECK(shown == 0);

@@ -97,9 +97,9 @@ TEST_SUITE("WarmPool") {
       CHECK(sockets == std::set<std::string>{"shim.sock"});
       // Nobody but the shim and its helper runs in it.
       int processes = 0;
-      std::istringstream rows(RunProgram({"docker", "top", each.id, "-eo", "uid,comm"}).out);
+      std::istringstream rows(RunProgram({"docker", "top", each.id, "-eo", "pid,uid,comm"}).out);
       for (std::string line; std::getline(rows, line);) {
-        if (line.find("UID") == std::string::npos && !line.empty()) {
+        if (line.find("PID") == std::string::npos && !line.empty()) {
           CHECK(line.find("creel-shim") != std::string::npos);
           ++processes;
         }

@@ -121,6 +121,9 @@ TEST_SUITE("Line") {
     CHECK(mask.Apply("azN5LTBmLXRoZS0wcGVyYXRvcg==").find("azN5") == std::string::npos);
     const std::vector<std::pair<std::string, std::string>> phrase{{"u", "pass word!"}};
     CHECK(SecretMask(phrase).Apply("q=pass%20word%21") == "q=[secret u]");
+    // Cut off, with the mark of who cut it and without.
+    CHECK(SecretMask(phrase).Apply("see pass wo") == "see [secret u]");
+    CHECK(SecretMask(phrase).Apply("see pass wo…") == "see [secret u]…");
     CHECK(mask.Find("a k3y-0f-the-0perator b") == std::set<std::string>{"api"});
     CHECK(mask.Find("k3y-0f-the").empty());
     const std::string line = Written(AuditEvent("x")

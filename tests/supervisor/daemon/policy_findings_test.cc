@@ -75,6 +75,11 @@ TEST_SUITE("PolicyFindings") {
          "egress.strangers", Severity::kError},
         {"egress: {hosts: [{name: a.example, levels: [stranger]}]}", "egress.strangers",
          Severity::kWarning},
+        {"egress: {hosts: [{name: '*.pages.example', levels: [owner]}]}", "egress.host-star",
+         Severity::kWarning},
+        {"engine: {host: 'unix:///srv/engine/docker.sock'}\nsandbox: {workspace_roots: [/srv]}",
+         "sandbox.engine-socket", Severity::kError},
+        {"sandbox: {workspace_roots: [/var/run]}", "sandbox.engine-socket", Severity::kError},
     };
     for (const auto& row : kRows) {
       CAPTURE(row.yaml);
@@ -85,6 +90,12 @@ TEST_SUITE("PolicyFindings") {
       CHECK(!found->why.empty());
       CHECK(!found->fix.empty());
     }
+  }
+
+  TEST_CASE("what is too wide altogether is refused before it is a finding") {
+    CHECK_FALSE(ParseConfig("egress: {hosts: [{name: '*.com', levels: [owner]}]}", "").ok());
+    CHECK_FALSE(ParseConfig("sandbox: {workspace_roots: [/var]}", "").ok());
+    CHECK_FALSE(ParseConfig("sandbox: {workspace_roots: [/run]}", "").ok());
   }
 
   TEST_CASE("files that others can change or read") {

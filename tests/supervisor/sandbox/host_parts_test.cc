@@ -210,17 +210,17 @@ TEST_SUITE("Freezer") {
     CHECK(engine.InspectContainer(id, After(seconds(1)))->state == ContainerState::kRunning);
   }
 
-  TEST_CASE("what cannot be paused in any way is killed at the deadline") {
+  TEST_CASE("what cannot be paused in any way is killed within two seconds") {
     FakeEngine engine;
     const std::string id = Running(engine);
     for (int i = 0; i < 1000; ++i) {
       engine.FailNext("PauseContainer", absl::InternalError("unable to freeze"));
     }
     const auto start = std::chrono::steady_clock::now();
-    auto method = FreezeContainer(engine, HostAbilities(), id, After(seconds(1)));
+    auto method = FreezeContainer(engine, HostAbilities(), id, After(seconds(5)));
     REQUIRE(method.ok());
     CHECK(*method == kKilled);
-    CHECK(std::chrono::steady_clock::now() - start < seconds(3));
+    CHECK(std::chrono::steady_clock::now() - start < seconds(2));
     CHECK(engine.InspectContainer(id, After(seconds(1)))->state == ContainerState::kExited);
   }
 
