@@ -9,6 +9,7 @@
 
 #include "supervisor/base/escape.h"
 #include "supervisor/engine/event_watcher.h"
+#include "supervisor/sandbox/container_spec.h"
 #include "supervisor/sandbox/sandbox_paths.h"
 #include "supervisor/session/record_codec.h"
 #include "supervisor/session/session_manager_impl.h"
@@ -263,6 +264,28 @@ void SessionManagerImpl::RemoveLeftFolders(const std::set<std::string>& known, D
       if (!known.contains(id)) {
         left.insert(std::move(id));
       }
+    }
+  }
+  if (left.empty()) {
+    return;
+  }
+  // After the state folder was lost, or while its disk is away, sandboxes of the install before run
+  // on in the same run folder: without it they would end.
+  const auto all = host_.engine.ListContainers(kSandboxLabel, deadline);
+  if (!all.ok()) {
+    spdlog::error("folders of {} sandboxes without a record are not removed: {}", left.size(),
+                  Printable(std::string(all.status().message()), 512));
+    return;
+  }
+  for (const ContainerInfo& container : *all) {
+    const std::string id = LabelOf(container.labels, kSandboxLabel);
+    if (left.erase(id) > 0) {
+      spdlog::warn(
+          "container {} ({}) uses this run folder and is of another install, {}; it is left alone. "
+          "If the state folder '{}' is not the right one, stop creeld and bring the right one back; "
+          "else remove the container with docker rm",
+          Printable(container.name, 80), container.id.substr(0, 12),
+          Printable(LabelOf(container.labels, kInstallLabel), 32), host_.config.paths.state_dir);
     }
   }
   for (const std::string& id : left) {

@@ -83,6 +83,9 @@ TEST_SUITE("StateFolder") {
     supervisor.StartAgain();
     // Another install: what the old one left is not its own, and is not touched.
     CHECK(supervisor.Get(kSession).sandbox_id().empty());
+    const std::string log = supervisor.Log();
+    CAPTURE(log);
+    CHECK(log.find("is of another install") != std::string::npos);
     CHECK(RunProgram({"docker", "inspect", "-f", "{{.State.Running}}", container}).out == "true\n");
     CHECK(supervisor.Exec("agent:main:dm:new", {"true"}).code() == 0);
     supervisor.Close("agent:main:dm:new");
