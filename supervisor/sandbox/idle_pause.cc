@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <string>
 #include <string_view>
@@ -17,6 +18,7 @@ namespace {
 
 // PID 1 and the process that it forks commands from.
 constexpr size_t kShimsOwn = 2;
+constexpr std::chrono::milliseconds kStandStill{500};
 
 // The container's groups, if `pid` still is a process of it and they are ours to write.
 absl::StatusOr<ContainerCgroups> GroupsOf(const HostAbilities& abilities,
@@ -46,6 +48,29 @@ bool EngineSays(Engine& engine, const std::string& container, ContainerState sta
   return info.ok() && info->state == state;
 }
 
+// Lets go what the engine takes for paused, whether it stands still or not. An engine's runtime
+// refuses to let go what does not (runc: "container not paused"), and the engine then takes it for
+// paused for ever: so it stands still for the moment that this takes.
+absl::Status LetGoByEngine(Engine& engine, const HostAbilities& abilities,
+                           const std::string& container, int pid, Deadline deadline) {
+  const auto groups = GroupsOf(abilities, container, pid);
+  if (groups.ok()) {
+    RETURN_IF_ERROR(groups->Freeze(std::min(deadline, After(kStandStill))));
+  }
+  absl::Status told = engine.UnpauseContainer(container, deadline);
+  if (!told.ok() && EngineSays(engine, container, ContainerState::kRunning, deadline)) {
+    told = absl::OkStatus();
+  }
+  if (groups.ok()) {
+    // If it was let go, this changes nothing.
+    const absl::Status thawed = groups->Thaw();
+    if (told.ok() && !thawed.ok() && thawed.code() != absl::StatusCode::kNotFound) {
+      return thawed;
+    }
+  }
+  return told;
+}
+
 }  // namespace
 
 absl::Status IdlePause::Pause(const std::string& container, Deadline deadline) {
@@ -73,23 +98,17 @@ absl::Status IdlePause::Resume(const std::string& container, int pid, Deadline d
     paused_.store(false);
     return absl::OkStatus();
   }
-  const absl::Status resumed = engine_.UnpauseContainer(container, deadline);
-  if (!resumed.ok() && !EngineSays(engine_, container, ContainerState::kRunning, deadline)) {
-    return resumed;
-  }
+  RETURN_IF_ERROR(LetGoByEngine(engine_, abilities_, container, pid, deadline));
   paused_.store(false);
   RemoveMark();
   return absl::OkStatus();
 }
 
-absl::Status IdlePause::Settle(const std::string& container, Deadline deadline) {
+absl::Status IdlePause::Settle(const std::string& container, int pid, Deadline deadline) {
   if (!unsettled()) {
     return absl::OkStatus();
   }
-  const absl::Status told = engine_.UnpauseContainer(container, deadline);
-  if (!told.ok() && !EngineSays(engine_, container, ContainerState::kRunning, deadline)) {
-    return told;
-  }
+  RETURN_IF_ERROR(LetGoByEngine(engine_, abilities_, container, pid, deadline));
   unsettled_.store(false);
   RemoveMark();
   return absl::OkStatus();
@@ -108,7 +127,7 @@ bool IdlePause::TurnIntoFreeze(const std::string& container, int pid, Deadline d
     return true;
   }
   // What the engine takes for paused it does not pause.
-  (void)Settle(container, deadline);
+  (void)Settle(container, pid, deadline);
   return false;
 }
 
@@ -116,16 +135,14 @@ void IdlePause::RemoveMark() const { (void)::unlink(mark_.c_str()); }
 
 bool IdlePause::Marked(const std::string& mark) { return ::access(mark.c_str(), F_OK) == 0; }
 
-absl::Status IdlePause::Recover(Engine& engine, const std::string& container,
-                                const std::string& mark, ContainerState& state, Deadline deadline) {
+absl::Status IdlePause::Recover(Engine& engine, const HostAbilities& abilities,
+                                const std::string& container, int pid, const std::string& mark,
+                                ContainerState& state, Deadline deadline) {
   if (!Marked(mark)) {
     return absl::OkStatus();
   }
   if (state == ContainerState::kPaused) {
-    const absl::Status resumed = engine.UnpauseContainer(container, deadline);
-    if (!resumed.ok() && !EngineSays(engine, container, ContainerState::kRunning, deadline)) {
-      return resumed;
-    }
+    RETURN_IF_ERROR(LetGoByEngine(engine, abilities, container, pid, deadline));
     state = ContainerState::kRunning;
   }
   (void)::unlink(mark.c_str());

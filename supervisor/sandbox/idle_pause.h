@@ -36,8 +36,9 @@ class IdlePause {
   absl::Status Pause(const std::string& container, Deadline deadline);
   // `pid` is the container's first process, 0 if it is not to be seen.
   absl::Status Resume(const std::string& container, int pid, Deadline deadline);
-  // Tells the engine that it goes on.
-  absl::Status Settle(const std::string& container, Deadline deadline);
+  // Tells the engine that it goes on; for that it stands still once more, some ten milliseconds, as
+  // an engine does not let go what does not.
+  absl::Status Settle(const std::string& container, int pid, Deadline deadline);
 
   // It is to be frozen. True: it stands still, and the engine says so; it is the freezer's from now
   // on. False: it runs, the engine says so too, and it is to be frozen like any other.
@@ -47,7 +48,8 @@ class IdlePause {
 
   // After a restart: lets go what was only paused. `state` is what the engine says. OK if there was
   // nothing to do; `state` is then as it was, else kRunning.
-  static absl::Status Recover(Engine& engine, const std::string& container, const std::string& mark,
+  static absl::Status Recover(Engine& engine, const HostAbilities& abilities,
+                              const std::string& container, int pid, const std::string& mark,
                               ContainerState& state, Deadline deadline);
   [[nodiscard]] static bool Marked(const std::string& mark);
 

@@ -585,7 +585,7 @@ absl::Status LiveSandbox::Resume(Deadline deadline) {
 
 absl::Status LiveSandbox::SettleResume(Deadline deadline) {
   MutexLock change(change_mu_);
-  return pause_.Settle(identity_.container_id, deadline);
+  return pause_.Settle(identity_.container_id, pid_->load(), deadline);
 }
 
 absl::StatusOr<std::string> LiveSandbox::Freeze(const std::string& reason, Deadline deadline) {

@@ -225,7 +225,8 @@ absl::StatusOr<std::shared_ptr<Sandbox>> Sandbox::Adopt(const Host& host,
     return hold.status();
   }
   if (!hold.ok()) {
-    RETURN_IF_ERROR(IdlePause::Recover(host.engine, info.id, paths.idle, info.state, deadline));
+    RETURN_IF_ERROR(IdlePause::Recover(host.engine, host.abilities, info.id, info.pid, paths.idle,
+                                       info.state, deadline));
   }
   if (!hold.ok() && info.state == ContainerState::kPaused) {
     hold = Hold{.method = kFrozenByEngine, .reason = "it was paused while no supervisor ran"};

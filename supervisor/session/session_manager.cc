@@ -219,8 +219,7 @@ void SessionManagerImpl::WakeUp(SessionRequest request, const std::shared_ptr<Sa
     } else {
       waiting->done(Annotate(resumed, "the sandbox was paused while nobody called it"), false);
     }
-    // What the engine does not hear now it hears from the timer.
-    static_cast<void>(sandbox->SettleResume(After(kResumeTimeout)));
+    // The engine hears of it from the timer, when the call is under way or done.
   });
   if (!posted) {
     waiting->done(StoppingStatus(), false);

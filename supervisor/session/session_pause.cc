@@ -12,6 +12,8 @@ namespace creel {
 namespace {
 
 constexpr std::chrono::seconds kPauseTimeout{5};
+// Telling the engine that one goes on makes it stand still for a moment: not at a call's beginning.
+constexpr std::chrono::seconds kSettleAfter{1};
 
 }  // namespace
 
@@ -57,7 +59,9 @@ void SessionManagerImpl::PauseIdle() {
         continue;
       }
       if (entry->sandbox->unsettled()) {
-        unsettled.push_back(entry->sandbox);
+        if (now - entry->last_call_at() >= kSettleAfter || entry->calls.load() == 0) {
+          unsettled.push_back(entry->sandbox);
+        }
       } else if (pause_after.count() > 0 && entry->calls.load() == 0 &&
                  now - entry->last_call_at() >= pause_after &&
                  now - entry->awake_at >= pause_after && !entry->sandbox->paused()) {

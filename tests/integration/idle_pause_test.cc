@@ -43,7 +43,10 @@ TEST_SUITE("IdlePause") {
       CHECK(supervisor.Read(kSession, "kept").second == "here");
       CHECK(supervisor.Exec(kSession, {"true"}).code() == 0);
       // The engine hears of it a little later.
-      CHECK(Eventually([&] { return !Container(supervisor).paused; }));
+      const bool heard = Eventually([&] { return !Container(supervisor).paused; });
+      const std::string log = supervisor.Log();
+      CAPTURE(log);
+      CHECK(heard);
     }
     // A paused one is closed like any other.
     REQUIRE(BecomesPaused(supervisor));
