@@ -273,7 +273,7 @@ sha256sum < blob`),
     assert.equal(fs.readFileSync(path.join(folder("writer"), "by-write.txt"), "utf8"), "written\n");
   });
 
-  test("workspaceAccess ro: reading works, writing is refused to tools and commands alike", { todo: "what the gateway calls the folder is not found under ro" }, async () => {
+  test("workspaceAccess ro: reading works, writing is refused to tools and commands alike", async () => {
     const [read, shell, written, skill, skillInShell] = await world.turn(
       READER,
       { tool: "read", args: { path: "of-the-host.txt" } },
@@ -293,6 +293,7 @@ sha256sum < blob`),
   });
 
   test("workspaceAccess none: the agent's own folder is not in the sandbox", async () => {
+    fs.mkdirSync(path.join(world.gateway.home, "workspace"), { recursive: true });
     fs.writeFileSync(path.join(world.gateway.home, "workspace/of-the-agent.txt"), "private");
     const [shell] = await world.turn(GROUP, exec("ls -a; echo x > stays-inside; cat of-the-agent.txt; env | grep -c ^PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin$"));
     assert.doesNotMatch(shell, /private/);

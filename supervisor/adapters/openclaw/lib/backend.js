@@ -89,9 +89,9 @@ function layout(params, workdir) {
         })),
         mappings: [
           { hostRoot: path.resolve(params.agentWorkspaceDir), containerRoot: workdir },
-          { hostRoot: workspace, containerRoot: SCRATCH },
+          // By its own folder the gateway means the agent's, and what it has put into its own.
+          { hostRoot: workspace, containerRoot: workdir },
         ],
-        // The gateway names them as if they lay in the workspace.
         aliases: names.map((name) => ({ from: at(name), to: inScratch(name) })),
         protectedRoots: SKILL_FOLDERS.map(inScratch),
       };
