@@ -160,6 +160,58 @@ TEST_SUITE("Record") {
     CHECK(operators.Lines(request).size() == 1);
   }
 
+  TEST_CASE("a disk that turns read-only stops tool calls with that reason; freezing still works") {
+    Supervisor supervisor;
+    REQUIRE(supervisor.Exec(kSession, {"true"}).code() == 0);
+    supervisor.Stop(SIGTERM);
+    // The record's folder becomes a disk of its own, which its file system makes read-only on the
+    // first error.
+    const std::string record = supervisor.state_dir() + "/record";
+    const std::string kept = supervisor.dir() + "/kept";
+    const std::string image = supervisor.dir() + "/disk.img";
+    fs::rename(record, kept);
+    fs::create_directory(record);
+    std::ofstream(image).close();
+    fs::resize_file(image, 16 << 20);
+    REQUIRE(RunProgram({"mkfs.ext4", "-q", "-F", image}).exit_code == 0);
+    REQUIRE(RunProgram({"mount", "-o", "loop,errors=remount-ro", image, record}).exit_code == 0);
+    for (const auto& entry : fs::directory_iterator(kept)) {
+      fs::copy(entry.path(), record + "/" + entry.path().filename().string());
+    }
+    fs::permissions(record, fs::perms(0700));
+    fs::permissions(record + "/signing-key.pem", fs::perms(0600));
+    REQUIRE(RunProgram({"sync", "-f", record}).exit_code == 0);
+    supervisor.StartAgain();
+    REQUIRE(supervisor.Exec(kSession, {"true"}).code() == 0);
+    const std::string device = RunProgram({"findmnt", "-n", "-o", "SOURCE", record}).out;
+    REQUIRE(device.starts_with("/dev/loop"));
+    std::ofstream("/sys/fs/ext4/" + device.substr(5, device.find('\n') - 5) + "/trigger_fs_error")
+        << "the case wants it";
+    Outcome refused;
+    CHECK(Eventually([&] {
+      refused = supervisor.Exec(kSession, {"true"});
+      return !refused.status.ok();
+    }));
+    CHECK(refused.status.error_message().find("Read-only file system") != std::string::npos);
+    CHECK_FALSE(supervisor.Exec("agent:main:dm:new", {"true"}).status.ok());
+    CHECK(ContainersOf(supervisor).size() == 1);
+    CHECK(supervisor.Creel({"freeze", kSession, "--reason", "while nothing can be written"})
+              .exit_code == 0);
+    CHECK(supervisor.Creel({"thaw", kSession}).exit_code == 0);
+    // Mended: what was written before is there, and it goes on.
+    supervisor.Stop(SIGTERM);
+    REQUIRE(RunProgram({"umount", record}).exit_code == 0);
+    static_cast<void>(RunProgram({"e2fsck", "-p", "-f", image}));
+    REQUIRE(RunProgram({"mount", "-o", "loop", image, record}).exit_code == 0);
+    supervisor.StartAgain();
+    CHECK(supervisor.Exec(kSession, {"true"}).code() == 0);
+    CHECK(Operators(supervisor).Verify().sound());
+    supervisor.Close(kSession);
+    supervisor.Stop(SIGTERM);
+    CHECK(RunProgram({"umount", record}).exit_code == 0);
+    supervisor.StartAgain();
+  }
+
   TEST_CASE("a second supervisor on the same folders refuses, and the first goes on") {
     Supervisor supervisor;
     REQUIRE(supervisor.Exec(kSession, {"true"}).code() == 0);
