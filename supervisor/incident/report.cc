@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cctype>
 #include <deque>
 #include <map>
 #include <optional>
@@ -355,11 +356,22 @@ std::string EscapeHtml(std::string_view text) {
   return out;
 }
 
-// A backslash takes the meaning of any of ASCII's punctuation; `<`, `>` and `&` are written as
-// HTML has them, for readers that pass HTML through.
+// A backslash takes the meaning of any of ASCII's punctuation, and stands only where there is one,
+// so that the text can be read as it is, too; `<`, `>` and `&` are written as HTML has them, for
+// readers that pass HTML through. Printable text has one line, so what means something at the
+// beginning of a line does so here at the beginning alone.
 std::string EscapeMarkdown(std::string_view text) {
+  constexpr std::string_view kAnywhere = "\\`*_[]()#|~!@$^{}";
+  constexpr std::string_view kAtTheBeginning = "-+=";
   std::string out;
-  for (const char c : Printable(text, 1u << 20)) {
+  const std::string printable = Printable(text, 1u << 20);
+  const size_t number = printable.find_first_not_of("0123456789");
+  for (size_t i = 0; i < printable.size(); ++i) {
+    const char c = printable[i];
+    // Of a numbered list; `www.` and `http://` are links without any mark.
+    const bool dot = c == '.' && (i == number || (i > 0 && std::tolower(static_cast<unsigned char>(
+                                                               printable[i - 1])) == 'w'));
+    const bool colon = c == ':' && i + 1 < printable.size() && printable[i + 1] == '/';
     if (c == '&') {
       out += "&amp;";
     } else if (c == '<') {
@@ -367,7 +379,8 @@ std::string EscapeMarkdown(std::string_view text) {
     } else if (c == '>') {
       out += "&gt;";
     } else {
-      if (std::string_view("\\`*_{}[]()#+-.!|~:@$^=\"'").find(c) != std::string_view::npos) {
+      if (kAnywhere.find(c) != std::string_view::npos || dot || colon ||
+          (i == 0 && kAtTheBeginning.find(c) != std::string_view::npos)) {
         out += '\\';
       }
       out += c;

@@ -107,6 +107,14 @@ TEST_SUITE("Report") {
     CHECK(text.find("](javascript") == std::string::npos);
     CHECK(text.find("\n# heading") == std::string::npos);
     CHECK(EscapeMarkdown("[a](b) `c` | <d>") == "\\[a\\]\\(b\\) \\`c\\` \\| &lt;d&gt;");
+    CHECK(EscapeMarkdown("www.a.example http://b.example c@d.example") ==
+          "www\\.a.example http\\://b.example c\\@d.example");
+    CHECK(EscapeMarkdown("- a") == "\\- a");
+    CHECK(EscapeMarkdown("1. a") == "1\\. a");
+    CHECK(EscapeMarkdown("===") == "\\===");
+    // What means nothing is left to be read.
+    CHECK(EscapeMarkdown("2026-12-01T12:32:45.3 sh -c 'a=b'; 0.3 ms") ==
+          "2026-12-01T12:32:45.3 sh -c 'a=b'; 0.3 ms");
     CHECK(EscapeHtml("<a href='x'>&\"") == "&lt;a href=&#39;x&#39;&gt;&amp;&quot;");
   }
 }
