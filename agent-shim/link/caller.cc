@@ -12,6 +12,31 @@
 #include <utility>
 
 namespace creel::shim {
+namespace {
+
+// Between two looks at a connection whose end the kernel does not tell.
+constexpr int kLookMilliseconds = 200;
+
+// Whether poll() tells the end of a connection: gVisor's does not know POLLRDHUP on Unix sockets.
+bool PollTellsEnd() {
+  int pair[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
+    return false;
+  }
+  const UniqueFd ours(pair[0]);
+  UniqueFd(pair[1]).reset();
+  pollfd end{.fd = ours.get(), .events = POLLRDHUP, .revents = 0};
+  return poll(&end, 1, 0) == 1 && (end.revents & (POLLRDHUP | POLLHUP)) != 0;
+}
+
+// What gRPC has read is gone, so an end is all that is seen here for sure.
+bool HasEnded(int connection) {
+  char byte = 0;
+  const ssize_t got = recv(connection, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+  return got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR);
+}
+
+}  // namespace
 
 absl::StatusOr<UniqueFd> Connect(const std::string& path) {
   sockaddr_un address{};
@@ -85,14 +110,15 @@ void Caller::Run() {
 bool Caller::WaitForEnd(int connection) {
   pollfd fds[2] = {{.fd = connection, .events = POLLRDHUP, .revents = 0},
                    {.fd = options_.stop_fd, .events = POLLIN, .revents = 0}};
+  static const bool tells_end = PollTellsEnd();
   for (;;) {
-    if (poll(fds, 2, -1) < 0) {
+    if (poll(fds, 2, tells_end ? -1 : kLookMilliseconds) < 0) {
       continue;
     }
     if (fds[1].revents != 0) {
       return false;
     }
-    if (fds[0].revents != 0) {
+    if (fds[0].revents != 0 || (!tells_end && HasEnded(connection))) {
       return true;
     }
   }
