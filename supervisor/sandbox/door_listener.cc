@@ -216,7 +216,8 @@ void DoorListener::Impl::OnEnd(const std::shared_ptr<uint64_t>& guard_id, const 
       callers_.erase(caller);
     }
   }
-  if (!why.ok() && options_.on_dropped) {
+  // A server lets go of its connections when it ends.
+  if (!why.ok() && !absl::IsUnavailable(why) && options_.on_dropped) {
     options_.on_dropped(connection.peer, std::string(why.message()));
   }
 }

@@ -17,8 +17,9 @@ namespace creel {
 // keeps the time and tells of ends. Thread-safe.
 class FrameGuard {
  public:
-  // Called once for each connection, from the guard's thread, when it is over. OK: gRPC or the peer
-  // ended it. kInvalidArgument, kResourceExhausted: the bound that the peer broke.
+  // Called once for each connection, from the guard's thread, when it is over. OK: the peer ended
+  // it. kUnavailable: gRPC did, whose user let go of it or whose peer broke HTTP/2 in a way that it
+  // found itself. kInvalidArgument, kResourceExhausted: the bound that the peer broke.
   // kPermissionDenied: the peer passed descriptors. Else what Drop was given. Must not block.
   using OnEnd = std::function<void(const absl::Status& why)>;
 

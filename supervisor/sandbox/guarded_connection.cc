@@ -29,6 +29,11 @@ bool IsPassing(int error) {
   return error == EAGAIN || error == EINTR || error == ENOBUFS || error == ENOMEM;
 }
 
+// Of a connection that nobody had ended before.
+absl::Status EndedByGrpc() {
+  return absl::UnavailableError("gRPC ended the connection, as it does where HTTP/2 is broken");
+}
+
 // As libc's, which is hidden behind the calls that come here.
 void ShutDown(int fd) { syscall(SYS_shutdown, fd, SHUT_RDWR); }
 
@@ -120,7 +125,7 @@ ssize_t GuardedConnection::Send(const msghdr* message, int flags) {
 int GuardedConnection::Shutdown(int how) {
   // A child that was forked off has a copy of all this, and no thread to carry it out.
   if (how == SHUT_RDWR && getpid() == process_) {
-    End(absl::OkStatus());
+    End(EndedByGrpc());
   }
   return static_cast<int>(syscall(SYS_shutdown, fd_, how));
 }
@@ -169,7 +174,7 @@ int GuardedConnection::Close() {
     return static_cast<int>(syscall(SYS_close, fd_));
   }
   // From now on nobody touches the number on this one's behalf.
-  End(absl::OkStatus());
+  End(EndedByGrpc());
   UnguardCalls(fd_);
   {
     // The close comes later, and gRPC thinks that no event can come any more.
