@@ -29,6 +29,8 @@ constexpr size_t kMaxPieces = 1u << 14;
 constexpr uint64_t kReadBack = 256u << 10;
 // Kept in memory after the end.
 constexpr uint64_t kRestInMemory = 16u << 10;
+// Bytes that may wait to be summed and spilled before whoever brings more has to wait for that.
+constexpr uint64_t kMaxUnsettled = 2u << 20;
 // Of the beginning, for the record: what it shows and as much as a secret at its end may take.
 constexpr size_t kHead = 4096;
 // No process makes more than this; an offset that jumps further is a lie.
@@ -73,6 +75,10 @@ struct OutputLog::Impl {
   uint64_t end ABSL_GUARDED_BY(mu) = 0;
   uint64_t disk ABSL_GUARDED_BY(mu) = 0;
   bool closed ABSL_GUARDED_BY(mu) = false;
+  // What Settle has to look at yet, in its order.
+  std::deque<std::shared_ptr<const Output>> unsettled ABSL_GUARDED_BY(mu);
+  uint64_t unsettled_bytes ABSL_GUARDED_BY(mu) = 0;
+  bool settling ABSL_GUARDED_BY(mu) = false;
   // A lock of its own, so that readers do not wait for the sums.
   Mutex digest_mu;
   bool digest_taken ABSL_GUARDED_BY(digest_mu) = false;
@@ -147,6 +153,34 @@ struct OutputLog::Impl {
     return true;
   }
 
+  // Waits for whoever is at it.
+  void SettleAll() {
+    MutexLock digest(digest_mu);
+    for (;;) {
+      std::shared_ptr<const Output> next;
+      {
+        MutexLock lock(mu);
+        while (memory_used > options.memory_bytes && chunks.size() > 1) {
+          SpillOldestLocked();
+        }
+        if (unsettled.empty()) {
+          break;
+        }
+        next = std::move(unsettled.front());
+        unsettled.pop_front();
+        unsettled_bytes -= next->data().size();
+      }
+      if (digest_taken) {
+        continue;
+      }
+      sum.Update(next->data());
+      summed += next->data().size();
+      if (head.size() < kHead) {
+        head.append(next->data(), 0, kHead - head.size());
+      }
+    }
+  }
+
   // The piece or chunk that holds `offset` or the first one after it.
   Next FindLocked(uint64_t offset) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) {
     const auto piece =
@@ -214,7 +248,7 @@ OutputLog::~OutputLog() = default;
 
 absl::Status OutputLog::Append(Output output) {
   std::vector<std::function<void()>> wake;
-  std::shared_ptr<const Output> added;
+  bool behind = false;
   {
     MutexLock lock(impl_->mu);
     const uint64_t size = output.data().size();
@@ -232,31 +266,36 @@ absl::Status OutputLog::Append(Output output) {
     }
     impl_->end = output_end;
     impl_->memory_used += output.data().size() + kChunkOverhead;
-    added = std::make_shared<const Output>(std::move(output));
-    impl_->chunks.push_back(added);
+    impl_->chunks.push_back(std::make_shared<const Output>(std::move(output)));
+    impl_->unsettled.push_back(impl_->chunks.back());
+    impl_->unsettled_bytes += size;
+    behind = impl_->unsettled_bytes > kMaxUnsettled;
     wake.swap(impl_->waiting);
   }
-  // Readers first: what they wait for is in memory, and the disk would only keep them waiting.
   for (const auto& call : wake) {
     call();
   }
-  {
-    MutexLock lock(impl_->mu);
-    while (impl_->memory_used > impl_->options.memory_bytes && impl_->chunks.size() > 1) {
-      impl_->SpillOldestLocked();
-    }
-  }
-  const std::string& data = added->data();
-  MutexLock digest(impl_->digest_mu);
-  if (impl_->digest_taken) {
-    return absl::OkStatus();
-  }
-  impl_->sum.Update(data);
-  impl_->summed += data.size();
-  if (impl_->head.size() < kHead) {
-    impl_->head.append(data, 0, kHead - impl_->head.size());
+  if (behind) {
+    impl_->SettleAll();
   }
   return absl::OkStatus();
+}
+
+void OutputLog::Settle() {
+  {
+    MutexLock lock(impl_->mu);
+    if (std::exchange(impl_->settling, true)) {
+      return;  // whoever is at it takes this too
+    }
+  }
+  for (;;) {
+    impl_->SettleAll();
+    MutexLock lock(impl_->mu);
+    if (impl_->unsettled.empty()) {
+      impl_->settling = false;
+      return;
+    }
+  }
 }
 
 absl::Status OutputLog::AppendGap(uint64_t to) {
@@ -317,6 +356,7 @@ uint64_t OutputLog::end() const {
 }
 
 OutputLog::Digest OutputLog::TakeDigest() {
+  impl_->SettleAll();
   const uint64_t bytes = end();
   MutexLock digest(impl_->digest_mu);
   if (std::exchange(impl_->digest_taken, true)) {

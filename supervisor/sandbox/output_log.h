@@ -39,6 +39,10 @@ class OutputLog {
   // Adds output. A higher offset than the present end leaves a gap, a lower part is cut off. Never
   // waits for a reader; the oldest output makes room. kInvalidArgument: an offset that cannot be.
   absl::Status Append(shim::v1::Output output);
+  // Sums what was added and moves to the disk what memory shall not keep: apart from Append, so that
+  // neither readers nor whoever brings the next wait for it. Called after each Append, in any
+  // thread.
+  void Settle();
   // Output from the present end up to `to` was lost before it got here.
   absl::Status AppendGap(uint64_t to);
   // No more will come. Moves what memory holds to the ring file, but for a small rest.

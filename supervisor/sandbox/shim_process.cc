@@ -75,8 +75,13 @@ class RunStream final : public grpc::ClientBidiReactor<RunRequest, RunResponse> 
       context_.TryCancel();
     }
     if (ok && process_->MayReadOn()) {
+      // The next is on its way while this is put away.
       StartRead(&response_);
+      process_->PutAway();
       return;
+    }
+    if (ok) {
+      process_->PutAway();
     }
     {
       MutexLock lock(mu_);

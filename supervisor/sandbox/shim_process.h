@@ -61,6 +61,8 @@ class ShimProcess final : public RemoteProcess, public std::enable_shared_from_t
   [[nodiscard]] bool OnEvent(shim::v1::RunResponse& response);
   // Whether to read on now; else ReadOnIfPaused does it later.
   [[nodiscard]] bool MayReadOn();
+  // What does not have to be done before the next read.
+  void PutAway() { log_.Settle(); }
   void ReadOnIfPaused();
   void OnWritten(bool ok);
   void OnStreamDone(const grpc::Status& status);
