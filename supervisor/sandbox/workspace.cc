@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <set>
 
+#include "supervisor/base/mutex.h"
 #include "supervisor/base/unique_fd.h"
 #include "supervisor/sandbox/dir_tree.h"
 #include "supervisor/sandbox/loop_image.h"
@@ -68,6 +69,21 @@ absl::Status Pass(const std::string& source, const std::string& target, const Mo
     RETURN_IF_ERROR(MakeEmptyFile(target));
   }
   return AttachMount(mount.get(), AT_FDCWD, target);
+}
+
+// What every container has as /etc/hosts. Made by one of those that open at once and used by all:
+// the kernel mounts no copy of a file that another has taken the place of since.
+absl::StatusOr<std::string> HostsFile(const std::string& state_dir) {
+  static Mutex mu;
+  const MutexLock lock(mu);
+  std::string path = state_dir + "/hosts";
+  if (auto present = ReadWholeFile(path, 4096); !present.ok() || *present != kHosts) {
+    RETURN_IF_ERROR(WriteWholeFile(path, kHosts, 0644));
+    if (::chmod(path.c_str(), 0644) != 0) {
+      return ErrnoStatus(errno, fmt::format("set the mode of '{}'", path));
+    }
+  }
+  return path;
 }
 
 // In the slot: a workspace of Creel's own, and the empty folder that a container started ahead
@@ -204,13 +220,7 @@ class Preparation {
 
   absl::Status GiveOurs() {
     const std::string shim_dir = host_.shim_path.substr(0, host_.shim_path.rfind('/'));
-    const std::string hosts = host_.config.paths.state_dir + "/hosts";
-    if (auto present = ReadWholeFile(hosts, 4096); !present.ok() || *present != kHosts) {
-      RETURN_IF_ERROR(WriteWholeFile(hosts, kHosts, 0644));
-      if (::chmod(hosts.c_str(), 0644) != 0) {
-        return ErrnoStatus(errno, fmt::format("set the mode of '{}'", hosts));
-      }
-    }
+    ASSIGN_OR_RETURN(const std::string hosts, HostsFile(host_.config.paths.state_dir));
     if (!Root()) {
       prepared_.binds.push_back({.source = paths_.link_dir, .target = kLinkTarget});
       prepared_.binds.push_back({.source = shim_dir, .target = kShimTarget});

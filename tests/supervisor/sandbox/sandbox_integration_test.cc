@@ -15,6 +15,7 @@
 #include <mutex>
 #include <sstream>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "creel/shim/v1/shim.grpc.pb.h"
@@ -22,9 +23,11 @@
 #include "supervisor/engine/docker_engine.h"
 #include "supervisor/sandbox/container_spec.h"
 #include "supervisor/sandbox/host_abilities.h"
+#include "supervisor/sandbox/opening.h"
 #include "supervisor/sandbox/sandbox.h"
 #include "supervisor/sandbox/sandbox_paths.h"
 #include "supervisor/sandbox/shim_store.h"
+#include "supervisor/sandbox/workspace.h"
 
 namespace creel {
 namespace {
@@ -491,6 +494,35 @@ TEST_SUITE("Sandbox") {
     auto sandbox = (*pooled)->Claim(identity, After(seconds(10)));
     CHECK(sandbox.status().code() == absl::StatusCode::kUnavailable);
     CHECK(sandbox.status().message().find("did not appear") != absl::string_view::npos);
+  }
+
+  TEST_CASE("those that open at once in a fresh state folder share one /etc/hosts") {
+    House house;
+    for (int i = 0; i < 16; ++i) {
+      house.made.push_back(house.NewIdentity());
+    }
+    std::vector<absl::Status> outcomes(house.made.size());
+    std::vector<std::thread> openings;
+    for (size_t i = 0; i < outcomes.size(); ++i) {
+      openings.emplace_back([&, i] {
+        const auto paths = SandboxPaths::For(house.config.paths, house.made[i].id);
+        outcomes[i] = MakeSandboxFolders(house.config.paths, paths);
+        if (outcomes[i].ok()) {
+          outcomes[i] = PrepareMounts(*house.host, house.made[i], paths).status();
+        }
+      });
+    }
+    for (std::thread& each : openings) {
+      each.join();
+    }
+    for (size_t i = 0; i < outcomes.size(); ++i) {
+      CHECK_MESSAGE(outcomes[i].ok(), outcomes[i].ToString());
+      // One that was replaced has no name left, and the engine could not mount it.
+      const auto paths = SandboxPaths::For(house.config.paths, house.made[i].id);
+      struct stat about {};
+      REQUIRE(::stat((paths.slot + "/hosts").c_str(), &about) == 0);
+      CHECK(about.st_nlink == 1);
+    }
   }
 
   TEST_CASE("what cannot be made says why and leaves nothing behind") {
