@@ -2,9 +2,6 @@
 
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -31,7 +28,6 @@ constexpr size_t kAutoMost = 16;
 // An image that was built anew under its name is seen after this long.
 constexpr seconds kImageTime{60};
 constexpr seconds kMaxBackoff{300};
-constexpr int kRefillNice = 10;
 constexpr size_t kRemovers = 8;
 
 }  // namespace
@@ -46,12 +42,7 @@ WarmPool::WarmPool(Rooms rooms, const SessionsConfig& config)
 WarmPool::~WarmPool() { Stop(After(kRemoveTimeout)); }
 
 void WarmPool::Start() {
-  thread_ = std::thread([this] {
-    // Of this thread alone.
-    static_cast<void>(
-        ::setpriority(PRIO_PROCESS, static_cast<id_t>(::syscall(SYS_gettid)), kRefillNice));
-    Run();
-  });
+  thread_ = std::thread([this] { Run(); });
 }
 
 void WarmPool::Stop(Deadline deadline) {
