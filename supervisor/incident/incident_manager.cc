@@ -620,6 +620,13 @@ absl::StatusOr<Incident> IncidentManager::Teardown(const std::string& id, bool w
                                    std::string(results[i].message())));
     }
   }
+  if (incident.scope == HoldRule::Scope::kAll) {
+    // Nobody's, but nothing is to be left that runs.
+    if (const absl::Status emptied = rooms_.evidence.sessions.EmptyPool(After(kRemoveWithin));
+        !emptied.ok()) {
+      failed.push_back(std::string(emptied.message()));
+    }
+  }
   if (!failed.empty()) {
     Tell("teardown_failed", incident, fmt::format("{}", fmt::join(failed, "; ")));
     return absl::FailedPreconditionError(

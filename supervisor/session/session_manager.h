@@ -113,6 +113,12 @@ class SessionManager {
   [[nodiscard]] virtual std::vector<UnknownContainer> Unknown() const { return {}; }
   // The containers that wait for sessions; null: there are none, ever.
   [[nodiscard]] virtual std::unique_ptr<PoolView> Pool() const;
+  // Removes those, and makes no more until somebody opens a session. kUnavailable: not all are
+  // gone.
+  virtual absl::Status EmptyPool(Deadline deadline) {
+    static_cast<void>(deadline);
+    return absl::OkStatus();
+  }
   // Other limits from now on; what is open stays open.
   virtual void SetLimits(const SessionsConfig& limits) { static_cast<void>(limits); }
 

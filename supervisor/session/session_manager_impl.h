@@ -47,6 +47,7 @@ class SessionManagerImpl final : public SessionManager {
   void SetHolds(std::vector<HoldRule> holds) override { holds_.Set(std::move(holds)); }
   [[nodiscard]] std::vector<UnknownContainer> Unknown() const override;
   [[nodiscard]] std::unique_ptr<PoolView> Pool() const override;
+  absl::Status EmptyPool(Deadline deadline) override { return pool_.Empty(deadline); }
   void SetLimits(const SessionsConfig& limits) override;
   void UseLevels(PolicyDesk& desk) override;
   [[nodiscard]] std::string LevelOf(const std::string& sandbox_id) const override;

@@ -62,19 +62,9 @@ void WarmPool::Stop(Deadline deadline) {
       left.push_back(std::move(each));
     }
     ended_.clear();
+    idle_.SignalAll();
   }
-  std::atomic<size_t> next{0};
-  std::vector<std::thread> removers;
-  for (size_t i = 0; i < std::min(kRemovers, left.size()); ++i) {
-    removers.emplace_back([&] {
-      for (size_t at = next++; at < left.size(); at = next++) {
-        Remove(std::move(left[at]), deadline);
-      }
-    });
-  }
-  for (std::thread& remover : removers) {
-    remover.join();
-  }
+  RemoveAll(std::move(left), deadline);
 }
 
 void WarmPool::SetLimits(const SessionsConfig& config) {
@@ -83,8 +73,24 @@ void WarmPool::SetLimits(const SessionsConfig& config) {
   changed_.SignalAll();
 }
 
+absl::Status WarmPool::Empty(Deadline deadline) {
+  MutexLock lock(mu_);
+  resting_ = true;
+  changed_.SignalAll();
+  // What is being made just now goes as well.
+  while (resting_ && (busy_ || !ready_.empty() || !ended_.empty())) {
+    if (!idle_.WaitUntil(mu_, deadline)) {
+      return absl::UnavailableError("what waits for sessions is still being removed");
+    }
+  }
+  return left_.empty() ? absl::OkStatus()
+                       : absl::UnavailableError(fmt::format(
+                             "{} that waited for sessions could not be removed", left_.size()));
+}
+
 WarmPool::Taken WarmPool::Take(const SandboxIdentity& wanted) {
   MutexLock lock(mu_);
+  resting_ = false;
   demand_.push_back(rooms_.clock.Steady());
   if (demand_.size() > kAutoMost) {
     demand_.pop_front();
@@ -153,7 +159,7 @@ PoolView WarmPool::View() const {
 
 size_t WarmPool::WantedLocked(Time now) const {
   const WarmPoolConfig& pool = config_.warm_pool;
-  if (pool.memory_ceiling_bytes == 0) {
+  if (resting_ || pool.memory_ceiling_bytes == 0) {
     return 0;
   }
   size_t wanted = pool.size;
@@ -223,6 +229,8 @@ void WarmPool::Run() {
     {
       MutexLock lock(mu_);
       while (true) {
+        busy_ = false;
+        idle_.SignalAll();
         if (stopping_) {
           return;
         }
@@ -232,6 +240,7 @@ void WarmPool::Run() {
         make = MayMakeLocked(now);
         look = now - image_checked_ >= kImageTime && (!ready_.empty() || !left_.empty());
         if (make || look || !surplus.empty()) {
+          busy_ = true;
           if (make) {
             tokens_ -= 1;
           }
@@ -242,9 +251,7 @@ void WarmPool::Run() {
             changed_.WaitUntil(mu_, After(next - now + std::chrono::milliseconds(1))));
       }
     }
-    for (Waiting& each : surplus) {
-      Remove(std::move(each), After(kRemoveTimeout));
-    }
+    RemoveAll(std::move(surplus), After(kRemoveTimeout));
     if (look) {
       CheckImage();
       RemoveLeft(After(kRemoveTimeout));
@@ -322,6 +329,21 @@ void WarmPool::CheckImage() {
     } else {
       ++at;
     }
+  }
+}
+
+void WarmPool::RemoveAll(std::deque<Waiting> waiting, Deadline deadline) {
+  std::atomic<size_t> next{0};
+  std::vector<std::thread> removers;
+  for (size_t i = 0; i < std::min(kRemovers, waiting.size()); ++i) {
+    removers.emplace_back([&] {
+      for (size_t at = next++; at < waiting.size(); at = next++) {
+        Remove(std::move(waiting[at]), deadline);
+      }
+    });
+  }
+  for (std::thread& remover : removers) {
+    remover.join();
   }
 }
 

@@ -64,6 +64,9 @@ class WarmPool {
   // start, which finds it in the store.
   void Stop(Deadline deadline);
   void SetLimits(const SessionsConfig& config);
+  // Removes what waits, and makes no more until somebody opens a session. kUnavailable: by
+  // `deadline` not all is gone; it is tried again.
+  absl::Status Empty(Deadline deadline);
 
   // Somebody opens a session: takes one that can serve `wanted`, if there is one, and counts the
   // demand. Never waits.
@@ -95,7 +98,9 @@ class WarmPool {
   [[nodiscard]] std::deque<Waiting> SurplusLocked(Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::StatusOr<Waiting> Make();
   void CheckImage();
-  // Of the store too. What fails is tried again, and else left to the next start.
+  // Of the store too, several at a time. What fails is tried again, and else left to the next
+  // start.
+  void RemoveAll(std::deque<Waiting> waiting, Deadline deadline);
   void Remove(Waiting waiting, Deadline deadline);
   void RemoveLeft(Deadline deadline);
 
@@ -103,6 +108,11 @@ class WarmPool {
   mutable Mutex mu_;
   CondVar changed_;
   SessionsConfig config_ ABSL_GUARDED_BY(mu_);
+  // From Empty to the next opening.
+  bool resting_ ABSL_GUARDED_BY(mu_) = false;
+  // The thread makes or removes one just now; `idle_` tells when it has ended.
+  bool busy_ ABSL_GUARDED_BY(mu_) = false;
+  CondVar idle_;
   std::deque<Waiting> ready_ ABSL_GUARDED_BY(mu_);
   std::deque<Waiting> ended_ ABSL_GUARDED_BY(mu_);
   // Could not be removed.

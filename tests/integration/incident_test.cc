@@ -307,6 +307,18 @@ TEST_SUITE("Incident") {
     CHECK(supervisor.Creel({"incident", "report", "1", "--html"}).out.starts_with("<!doctype"));
   }
 
+  TEST_CASE("panic takes down what waits for sessions too") {
+    Supervisor supervisor({.extra_config = "sessions:\n  warm_pool: {size: 3}\n"});
+    REQUIRE(supervisor.Exec(kSession, {"true"}).code() == 0);
+    REQUIRE(Eventually([&] { return ContainersOf(supervisor).size() == 4; }));
+    const Finished panic = supervisor.Creel({"panic"});
+    CAPTURE(panic.err);
+    CHECK(panic.exit_code == 0);
+    CHECK(ContainersOf(supervisor).empty());
+    CHECK(MountsWith(supervisor.dir() + "/").empty());
+    CHECK(supervisor.Exec(kSession, {"true"}).code() == 0);
+  }
+
   TEST_CASE("a sender's incident holds every sandbox that the sender reached, and only those") {
     Supervisor supervisor({.extra_config =
                                "levels:\n  friend:\n    members: ['whatsapp:+15555550101', "

@@ -17,7 +17,7 @@ async function opensAndRuns(topology) {
   assert.equal(ran.code, 7, ran.err);
   assert.notEqual(ran.out.split("\n")[0], "0");
   assert.ok(!ran.out.includes("eth0"), ran.out);
-  const [container, ...more] = await topology.sandboxes();
+  const [container, ...more] = await topology.sessionSandboxes();
   assert.ok(container, "docker ps shows no container of ours");
   assert.equal(more.length, 0);
   const listed = await topology.creel("ps");
@@ -110,14 +110,14 @@ sandbox:
   });
 
   test("down and up adopt what lives, with its running commands", async () => {
-    const [before] = await topology.sandboxes();
+    const [before] = await topology.sessionSandboxes();
     assert.equal((await exec(topology, "sh", "-c", "setsid sleep 4243 >/dev/null 2>&1 &")).code, 0);
     await topology.compose("down", "--timeout", "30");
     assert.deepEqual(await topology.sandboxes(), [before]);
     assert.notEqual((await topology.creel("ps")).code, 0);
     await topology.compose("up", "-d");
     await topology.healthy("creeld");
-    assert.deepEqual(await topology.sandboxes(), [before]);
+    assert.deepEqual(await topology.sessionSandboxes(), [before]);
     assert.equal((await exec(topology, "cat", "note")).out, "kept\n");
     assert.equal((await exec(topology, "pgrep", "-xc", "sleep")).out, "1\n");
   });

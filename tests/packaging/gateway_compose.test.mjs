@@ -123,7 +123,7 @@ sandbox: {limits: {workspace: 64MiB}}
     );
     assert.match(ran, /^creel-shim\n\/workspace\n2\d{6}/);
     assert.match(read, /from the gateway/);
-    const [container] = await topology.sandboxes();
+    const [container] = await topology.sessionSandboxes();
     assert.ok(container);
     const [about] = JSON.parse(await docker("inspect", container));
     assert.equal(about.HostConfig.NetworkMode, "none");

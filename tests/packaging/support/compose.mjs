@@ -111,7 +111,7 @@ export class Topology {
     return run([CREEL, ...words], { env: { PATH: process.env.PATH, CREEL_RUN_DIR: this.hostRunDir ?? this.runDir } });
   }
 
-  // The containers of this supervisor's sandboxes, running or not.
+  // The containers of this supervisor's sandboxes, running or not, those that wait for sessions too.
   async sandboxes() {
     const all = (await docker("ps", "-a", "--no-trunc", "--filter", "label=creel.sandbox", "--format", "{{.ID}}")).split("\n").filter(Boolean);
     const ours = [];
@@ -120,6 +120,14 @@ export class Topology {
       if (out.includes(`${this.dir}/`)) ours.push(id);
     }
     return ours;
+  }
+
+  // Those of them that serve a session, by the supervisor's own list.
+  async sessionSandboxes() {
+    const { code, out, err } = await this.creel("ps", "--json");
+    assert.equal(code, 0, err);
+    const served = new Set(JSON.parse(out).sessions.map((each) => each.session.container_id));
+    return (await this.sandboxes()).filter((id) => served.has(id));
   }
 
   async stop() {

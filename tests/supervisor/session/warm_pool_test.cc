@@ -180,6 +180,25 @@ TEST_SUITE("WarmPool") {
     CHECK(world.sandboxes.removed().size() == 3);
   }
 
+  TEST_CASE("emptied it stays empty until somebody opens a session") {
+    SessionWorld world(PoolOf(3));
+    REQUIRE(world.manager->Recover(SessionWorld::Soon()).ok());
+    // Also while it is filled just now.
+    REQUIRE(Filled(world, 2));
+    CHECK(world.manager->EmptyPool(SessionWorld::Soon()).ok());
+    CHECK(Pooled(world) == 0);
+    CHECK(world.sandboxes.removed().size() == world.sandboxes.made_ahead().size());
+    for (int i = 0; i < 20; ++i) {
+      world.clock.Move(std::chrono::seconds(2));
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    CHECK(Pooled(world) == 0);
+    CHECK(world.manager->Pool()->wanted == 0);
+    world.MustOpen("agent:main:dm:1");
+    CHECK(world.sandboxes.created().size() == 1);
+    CHECK(Filled(world, 3));
+  }
+
   TEST_CASE("no more are made than the ceiling of memory has room for") {
     SessionWorld world([](Config& config) {
       // Each fake one takes 10 MiB.
