@@ -13,6 +13,7 @@
 #include "supervisor/sandbox/container_spec.h"
 #include "supervisor/sandbox/host_abilities.h"
 #include "supervisor/sandbox/live_sandbox.h"
+#include "supervisor/sandbox/mount_calls.h"
 #include "supervisor/sandbox/opening.h"
 #include "supervisor/sandbox/sandbox_paths.h"
 #include "supervisor/sandbox/workspace.h"
@@ -63,8 +64,10 @@ class PooledContainer final : public PooledSandbox {
         identity_(identity),
         paths_(SandboxPaths::For(host.config.paths, identity.id)),
         // What is mounted later is seen where the container uses the host's kernel, and can be
-        // mounted by root.
+        // mounted by root. Not from within a container, where the run folder is a mount of its own:
+        // the copy outside is the one the engine ties to, and nobody in here could cut that again.
         late_(host.abilities.root && !host.abilities.engine_elsewhere &&
+              !IsMountPoint(host.config.paths.run_dir) &&
               KindOfRuntime(identity.runtime.empty() ? host.abilities.default_runtime
                                                      : identity.runtime) == RuntimeKind::kNative) {}
 

@@ -122,14 +122,7 @@ class Preparation {
     }
     const std::string empty = LateSlot(paths_);
     RETURN_IF_ERROR(MakeDirectories(empty, 0700));
-    if (IsMountPoint(host_.config.paths.run_dir)) {
-      // In a container all around it spreads to the engine. A copy of that would be one of its
-      // peers, and each mount land in several places; a new one is a peer of none but its own
-      // copies outside.
-      RETURN_IF_ERROR(MountTmpfs(empty, 64u << 10, /*spreads=*/true));
-    } else {
-      RETURN_IF_ERROR(MountShared(empty));
-    }
+    RETURN_IF_ERROR(MountShared(empty));
     prepared_.binds.push_back(
         {.source = empty, .target = workdir(), .read_only = false, .slave = true});
     return std::move(prepared_);

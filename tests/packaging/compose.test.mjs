@@ -98,6 +98,22 @@ sandbox:
     assert.equal((await topology.creel("close", given)).code, 0);
   });
 
+  test("a session gets a sandbox that waited, to which nothing of the host is tied any more", async () => {
+    const session = "agent:main:telegram:group:8";
+    const waiting = await topology.waiting();
+    assert.equal((await topology.creel("open", session)).code, 0);
+    const about = JSON.parse((await topology.creel("inspect", session, "--json")).out).details.session;
+    assert.ok(waiting.includes(about.container_id), `it was made anew:\n${await topology.log("creeld")}`);
+    const wrote = await topology.creel("exec", session, "--", "sh", "-c", "echo x >made; df -m --output=size .");
+    assert.match(wrote.out, /\n +([456]\d)\n/, wrote.err);
+    const pid = (await docker("inspect", "--format", "{{.State.Pid}}", about.container_id)).trim();
+    const mounts = fs.readFileSync(`/proc/${pid}/mountinfo`, "utf8").split("\n").filter((line) => line.includes(" /workspace "));
+    assert.ok(mounts.length > 0);
+    assert.deepEqual(mounts.filter((line) => /(master|shared):/.test(line)), []);
+    assert.deepEqual(mountsBelow(path.join(topology.runDir, "mounts")).filter((each) => each.includes(about.sandbox_id)), []);
+    assert.equal((await topology.creel("close", session)).code, 0);
+  });
+
   test("it freezes and thaws, and collects evidence", async () => {
     const frozen = await topology.creel("incident", "open", "--session", SESSION, "--reason", "a test");
     assert.equal(frozen.code, 0, frozen.err);
@@ -157,6 +173,16 @@ concessions: [no-sized-workspace, no-blkio]
 
   test("a session opens and runs commands", async () => {
     await opensAndRuns(topology);
+  });
+
+  test("a session gets a sandbox that waited", async () => {
+    const session = "agent:main:telegram:group:8";
+    const waiting = await topology.waiting();
+    assert.equal((await topology.creel("open", session)).code, 0);
+    const about = JSON.parse((await topology.creel("inspect", session, "--json")).out).details.session;
+    assert.ok(waiting.includes(about.container_id), `it was made anew:\n${await topology.log("creeld")}`);
+    assert.equal((await topology.creel("exec", session, "--", "sh", "-c", "echo x >made; cat made")).out, "x\n");
+    assert.equal((await topology.creel("close", session)).code, 0);
   });
 
   test("creel panic leaves nothing behind", async () => panicLeavesNothing(topology));

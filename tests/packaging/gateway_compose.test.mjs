@@ -85,8 +85,8 @@ sandbox: {limits: {workspace: 64MiB}}
   const node = async (container, code, input) => {
     const { code: status, out, err } = await run(["docker", "exec", "-i", container, "sh", "-c", `exec ${NODE} --input-type=module -e "$0"`, code], { input, timeoutMs: 240_000 });
     if (status !== 0) {
-      const logs = await run(["docker", "logs", "--tail", "40", gateway]);
-      throw new Error(`${out}${err}\nthe gateway's log:\n${logs.out}${logs.err}`);
+      const logs = [await topology.log("gateway"), await topology.log("creeld")];
+      throw new Error(`${out}${err}\nthe gateway's log:\n${logs[0]}\ncreeld's log:\n${logs[1]}`);
     }
     return out;
   };

@@ -100,8 +100,7 @@ export class Topology {
         patienceMs,
       );
     } catch (error) {
-      const { out, err } = await run(["docker", "logs", "--tail", "60", id]);
-      throw new Error(`${error.message}\n${out}${err}`);
+      throw new Error(`${error.message}\n${await this.log(service)}`);
     }
     return id;
   }
@@ -128,6 +127,21 @@ export class Topology {
     assert.equal(code, 0, err);
     const served = new Set(JSON.parse(out).sessions.map((each) => each.session.container_id));
     return (await this.sandboxes()).filter((id) => served.has(id));
+  }
+
+  // Those that wait for sessions, once there are as many as there should be.
+  async waiting() {
+    await eventually("a sandbox is ready for sessions to come", async () => {
+      const [, ready, wanted] = /(\d+) of (\d+) sandboxes are ready/.exec((await this.creel("doctor")).out) ?? [];
+      return Number(ready) > 0 && ready === wanted;
+    });
+    const served = await this.sessionSandboxes();
+    return (await this.sandboxes()).filter((id) => !served.includes(id));
+  }
+
+  async log(service) {
+    const { out, err } = await run(["docker", "logs", "--tail", "60", await this.container(service)]);
+    return out + err;
   }
 
   async stop() {
