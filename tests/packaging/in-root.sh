@@ -19,7 +19,13 @@ eventually() {  # SECONDS COMMAND…
     sleep 0.2
   done
 }
+# All that there are, those that wait for sessions to come too; and those of one session.
 ours() { docker ps --all --quiet --no-trunc --filter label=creel.install; }
+of_session() {
+  local id
+  id=$(creel inspect "$1" --json | grep -om1 '"sandbox_id":"[0-9a-f]\{16\}"' | cut -d'"' -f4)
+  docker ps --all --quiet --no-trunc --filter "label=creel.sandbox=${id:?creel inspect names none}"
+}
 
 # --- It installs ----------------------------------------------------------------------------------
 
@@ -51,7 +57,7 @@ serve
 creel open "$SESSION" >/dev/null
 [ "$(creel exec "$SESSION" -- sh -c 'echo from the sandbox >note; cat note')" = 'from the sandbox' ] ||
   fail "a command in a session"
-[ "$(ours | wc -l)" = 1 ] || fail "there is not one container"
+[ "$(of_session "$SESSION" | wc -l)" = 1 ] || fail "there is not one container"
 creel doctor >/doctor.log || fail "creel doctor: $(cat /doctor.log)"
 [ "$(stat -c '%a %G' /run/creel/operator.sock)" = '660 creel-operator' ] || fail "the operator's door"
 [ "$(stat -c '%a %G' /run/creel/gateway.sock)" = '660 creel-gateway' ] || fail "the gateway's door"
@@ -60,22 +66,23 @@ ok "creeld serves, a session works"
 # --- It is upgraded -------------------------------------------------------------------------------
 
 echo '# mine' >>/etc/creel/creel.yaml
-before=$(ours)
+before=$(of_session "$SESSION")
 apt-get -qq -y --no-install-recommends install --reinstall /creel.deb >/apt.log 2>&1 || { cat /apt.log; fail "reinstall"; }
 grep -q '^# mine$' /etc/creel/creel.yaml || fail "a changed configuration was overwritten"
 start-stop-daemon --stop --quiet --oknodo --retry 30 --exec /usr/sbin/creeld
 pkill -x creeld || true
 eventually 30 sh -c '! pgrep -x creeld'
 serve
-[ "$(ours)" = "$before" ] || fail "the sandbox was not adopted"
+[ "$(of_session "$SESSION")" = "$before" ] || fail "the sandbox was not adopted"
 [ "$(creel exec "$SESSION" -- cat note)" = 'from the sandbox' ] || fail "the sandbox lost its files"
 ok "an upgrade keeps sandboxes and configuration"
 
 # --- It is removed --------------------------------------------------------------------------------
 
-creel open agent:main:telegram:group:7 >/dev/null
-creel freeze agent:main:telegram:group:7 >/dev/null
-[ "$(ours | wc -l)" = 2 ] || fail "there are not two containers"
+OTHER=agent:main:telegram:group:7
+creel open $OTHER >/dev/null
+creel freeze $OTHER >/dev/null
+[ "$({ of_session "$SESSION"; of_session $OTHER; } | sort -u | wc -l)" = 2 ] || fail "there are not two containers"
 apt-get -qq -y remove creel >/apt.log 2>&1 || { cat /apt.log; fail "apt-get remove"; }
 [ -z "$(ours)" ] || fail "containers are left: $(ours) $(cat /apt.log)"
 ! grep -q ' /run/creel/' /proc/self/mounts || fail "mounts are left: $(grep ' /run/creel/' /proc/self/mounts)"
