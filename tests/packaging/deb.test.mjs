@@ -105,6 +105,20 @@ describe("the Debian package", () => {
       assert.ok(!lines.some((line) => line.startsWith(`${word}=`)), word);
   });
 
+  test("sysusers and tmpfiles make what the service and its scripts count on", async () => {
+    // Before the package's scripts, as in an image that is put together: in a root of their own.
+    const made = path.join(dir, "made");
+    fs.mkdirSync(path.join(made, "etc"), { recursive: true });
+    await good(["systemd-sysusers", `--root=${made}`, path.join(tree, "usr/lib/sysusers.d/creel.conf")]);
+    const groups = fs.readFileSync(path.join(made, "etc/group"), "utf8");
+    assert.deepEqual(groups.match(/^[^:]+(?=:x:\d+:$)/gm)?.sort(), ["creel-gateway", "creel-operator"]);
+    await good(["systemd-tmpfiles", "--create", `--root=${made}`, path.join(tree, "usr/lib/tmpfiles.d/creel.conf")]);
+    for (const [folder, mode] of [["run/creel", 0o755], ["var/lib/creel", 0o700]]) {
+      const about = fs.statSync(path.join(made, folder));
+      assert.deepEqual([about.isDirectory(), about.mode & 0o7777, about.uid, about.gid], [true, mode, 0, 0], folder);
+    }
+  });
+
   test("the manual pages have every command and key, and no error of troff", async () => {
     for (const [page, program, words] of [
       ["man1/creel.1.gz", "supervisor/cli/creel", ["--help"]],
