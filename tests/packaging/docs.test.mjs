@@ -204,6 +204,11 @@ describe("the documentation", () => {
     assert.ok(read("docs/configuration.md") === printed, "write it anew: creeld --print-config-reference >docs/configuration.md");
   });
 
+  test("the configurations that compose/ ships are ones that creeld takes", async () => {
+    const files = ["etc", "etc-unprivileged"].map((each) => path.join(SOURCE, "compose", each, "creel.yaml"));
+    for (const file of files) await good([path.join(BUILD, "supervisor/daemon/creeld"), "--config", file, "--check-config"], { env });
+  });
+
   test("YAML in the pages is configuration that creeld takes", async () => {
     for (const page of PAGES) {
       for (const { language, text, line } of blocks(page)) {
