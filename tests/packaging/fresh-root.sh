@@ -25,7 +25,7 @@ if ! [ -e "$archive" ]; then
   say "making a fresh Debian 12"
   fresh=$(mktemp "$cache/new.XXXXXX")
   trap 'rm -f "$fresh"' EXIT
-  hook=:
+  hook=true
   if [ ${#later[@]} -gt 0 ]; then
     hook="chroot \"\$1\" apt-get -qq -y --no-install-recommends --download-only install ${later[*]}"
   fi
