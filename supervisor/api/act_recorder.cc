@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <google/protobuf/descriptor.h>
 #include <google/protobuf/message.h>
+#include <grpcpp/server_context.h>
 
 #include <algorithm>
 #include <array>
@@ -11,6 +12,7 @@
 #include <utility>
 
 #include "supervisor/audit/events.h"
+#include "supervisor/base/crypto.h"
 
 namespace creel {
 namespace {
@@ -78,8 +80,12 @@ void Collect(const Message& message, int depth, std::string& detail, std::string
 
 class ActRecorder final : public grpc::experimental::Interceptor {
  public:
-  ActRecorder(AuditLog& audit, grpc::experimental::ServerRpcInfo* info)
-      : audit_(audit), method_(info->method()), changes_(Changes(method_)) {}
+  ActRecorder(AuditLog& audit, const std::string& page_key, grpc::experimental::ServerRpcInfo* info)
+      : audit_(audit),
+        page_key_(page_key),
+        method_(info->method()),
+        changes_(Changes(method_)),
+        context_(info->server_context()) {}
 
   void Intercept(InterceptorBatchMethods* methods) override {
     if (changes_) {
@@ -87,13 +93,12 @@ class ActRecorder final : public grpc::experimental::Interceptor {
           methods->GetRecvMessage() != nullptr) {
         // All our messages are generated ones, whose first base is Message.
         Collect(*static_cast<const Message*>(methods->GetRecvMessage()), 0, detail_, session_);
-        audit_.Keep(OperatorAct(Name(), session_, detail_, "operator.sock"));
+        audit_.Keep(OperatorAct(Name(), session_, detail_, By()));
       }
       if (methods->QueryInterceptionHookPoint(InterceptionHookPoints::PRE_SEND_STATUS)) {
         const grpc::Status status = methods->GetSendStatus();
         if (!status.ok()) {
-          audit_.Keep(
-              OperatorAct(Name() + " failed", session_, status.error_message(), "operator.sock"));
+          audit_.Keep(OperatorAct(Name() + " failed", session_, status.error_message(), By()));
         }
       }
     }
@@ -101,33 +106,50 @@ class ActRecorder final : public grpc::experimental::Interceptor {
   }
 
  private:
+  // Through which door, and by whom where that is known.
+  [[nodiscard]] std::string By() const {
+    const auto& metadata = context_->client_metadata();
+    const auto text = [&](std::string_view key) {
+      const auto found = metadata.find(grpc::string_ref(key.data(), key.size()));
+      return found == metadata.end() ? std::string()
+                                     : std::string(found->second.data(), found->second.size());
+    };
+    return !page_key_.empty() && ConstantTimeEqual(text(kPageKeyMetadata), page_key_)
+               ? text(kPageByMetadata)
+               : "operator.sock";
+  }
+
   [[nodiscard]] std::string Name() const { return method_.substr(method_.rfind('/') + 1); }
 
   AuditLog& audit_;
+  const std::string& page_key_;
   const std::string method_;
   const bool changes_;
+  grpc::ServerContextBase* const context_;
   std::string session_;
   std::string detail_;
 };
 
 class ActRecorderFactory final : public grpc::experimental::ServerInterceptorFactoryInterface {
  public:
-  explicit ActRecorderFactory(AuditLog& audit) : audit_(audit) {}
+  ActRecorderFactory(AuditLog& audit, std::string page_key)
+      : audit_(audit), page_key_(std::move(page_key)) {}
   grpc::experimental::Interceptor* CreateServerInterceptor(
       grpc::experimental::ServerRpcInfo* info) override {
-    return new ActRecorder(audit_, info);
+    return new ActRecorder(audit_, page_key_, info);
   }
 
  private:
   AuditLog& audit_;
+  const std::string page_key_;
 };
 
 }  // namespace
 
 std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> RecordActs(
-    AuditLog& audit) {
+    AuditLog& audit, const std::string& page_key) {
   std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> factories;
-  factories.push_back(std::make_unique<ActRecorderFactory>(audit));
+  factories.push_back(std::make_unique<ActRecorderFactory>(audit, page_key));
   return factories;
 }
 

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "supervisor/api/status_map.h"
+#include "supervisor/api/trace.h"
 
 namespace creel {
 namespace {
@@ -16,6 +17,7 @@ constexpr std::chrono::milliseconds kPatience{700};
 
 void ForwardedCall::BoundBy(const grpc::CallbackServerContext& caller,
                             std::chrono::milliseconds otherwise) {
+  trace_ = TraceparentOf(caller);
   const auto now = std::chrono::system_clock::now();
   // A caller that gave no deadline shows one centuries away.
   if (caller.deadline() < now + std::chrono::hours(24 * 365)) {
@@ -26,6 +28,7 @@ void ForwardedCall::BoundBy(const grpc::CallbackServerContext& caller,
 }
 
 void ForwardedCall::Begin(CallGate& gate, ToolCall call) {
+  call.trace = trace_;
   gate.Begin(std::move(call),
              [self = shared_from_this()](absl::StatusOr<std::shared_ptr<CallTicket>> ticket) {
                self->Let(std::move(ticket));

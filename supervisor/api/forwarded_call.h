@@ -43,8 +43,8 @@ class ForwardedCall : public std::enable_shared_from_this<ForwardedCall> {
   // For the reactor's OnCancel.
   void CallerLeft();
 
-  // The upstream call may last as long as the caller gave it; if that is unlimited, then
-  // `otherwise` (zero: unlimited too).
+  // Keeps the caller's trace for Begin. The upstream call may last as long as the caller gave it;
+  // if that is unlimited, then `otherwise` (zero: unlimited too).
   void BoundBy(const grpc::CallbackServerContext& caller, std::chrono::milliseconds otherwise);
 
   grpc::ClientContext& upstream() { return upstream_; }
@@ -53,6 +53,7 @@ class ForwardedCall : public std::enable_shared_from_this<ForwardedCall> {
   void Let(absl::StatusOr<std::shared_ptr<CallTicket>> ticket);
 
   grpc::ClientContext upstream_;
+  std::string trace_;
   grpc::Alarm patience_;
   Mutex mu_;
   bool ended_ ABSL_GUARDED_BY(mu_) = false;

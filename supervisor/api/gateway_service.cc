@@ -9,6 +9,7 @@
 #include "supervisor/api/process_call.h"
 #include "supervisor/api/status_map.h"
 #include "supervisor/api/tool_call.h"
+#include "supervisor/api/trace.h"
 #include "supervisor/base/escape.h"
 
 namespace creel {
@@ -106,20 +107,22 @@ grpc::ServerUnaryReactor* GatewayService::ListSessions(
 }
 
 grpc::ServerBidiReactor<gateway::v1::ExecRequest, gateway::v1::ExecResponse>* GatewayService::Exec(
-    grpc::CallbackServerContext* /*context*/) {
-  return ServeExec(gate_);
+    grpc::CallbackServerContext* context) {
+  return ServeExec(gate_, TraceparentOf(*context));
 }
 
 grpc::ServerBidiReactor<gateway::v1::AttachProcessRequest, gateway::v1::AttachProcessResponse>*
-GatewayService::AttachProcess(grpc::CallbackServerContext* /*context*/) {
-  return ServeAttach(gate_);
+GatewayService::AttachProcess(grpc::CallbackServerContext* context) {
+  return ServeAttach(gate_, TraceparentOf(*context));
 }
 
 grpc::ServerUnaryReactor* GatewayService::ListProcesses(
     grpc::CallbackServerContext* context, const gateway::v1::ListProcessesRequest* request,
     gateway::v1::ListProcessesResponse* response) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  gate_.Begin(MakeToolCall(request->context(), "processes", ""),
+  ToolCall call = MakeToolCall(request->context(), "processes", "");
+  call.trace = TraceparentOf(*context);
+  gate_.Begin(std::move(call),
               [reactor, response](absl::StatusOr<std::shared_ptr<CallTicket>> ticket) {
                 if (!ticket.ok()) {
                   reactor->Finish(ToGrpc(ticket.status()));
@@ -147,9 +150,10 @@ grpc::ServerUnaryReactor* GatewayService::SendInput(grpc::CallbackServerContext*
     reactor->Finish(ToGrpc(status));
     return reactor;
   }
+  ToolCall call = MakeToolCall(request->context(), "input", request->process_id());
+  call.trace = TraceparentOf(*context);
   gate_.Begin(
-      MakeToolCall(request->context(), "input", request->process_id()),
-      [reactor, request](absl::StatusOr<std::shared_ptr<CallTicket>> ticket) {
+      std::move(call), [reactor, request](absl::StatusOr<std::shared_ptr<CallTicket>> ticket) {
         if (!ticket.ok()) {
           reactor->Finish(ToGrpc(ticket.status()));
           return;

@@ -9,6 +9,7 @@
 #include "supervisor/api/convert.h"
 #include "supervisor/api/on_worker.h"
 #include "supervisor/base/escape.h"
+#include "supervisor/config/web_keys.h"
 #include "supervisor/policy/placement.h"
 #include "supervisor/session/policy_desk.h"
 
@@ -61,6 +62,7 @@ std::vector<std::string> ChangedSections(const Config& before, const Config& aft
   compare("gateway", before.gateway == after.gateway && before.gateway_uids == after.gateway_uids &&
                          before.gateway_import == after.gateway_import);
   compare("operator", before.operator_door == after.operator_door);
+  compare("web", WebConfigOf(before) == WebConfigOf(after));
   compare("concessions", before.concessions == after.concessions);
   return sections;
 }

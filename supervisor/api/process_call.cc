@@ -48,7 +48,7 @@ class ProcessCall final : public grpc::ServerBidiReactor<Request, Response>,
  public:
   static constexpr bool kExec = std::is_same_v<Request, gateway::v1::ExecRequest>;
 
-  explicit ProcessCall(CallGate& gate) : gate_(gate) {}
+  ProcessCall(CallGate& gate, std::string trace) : gate_(gate), trace_(std::move(trace)) {}
 
   void Run() {
     self_ = this->shared_from_this();
@@ -156,6 +156,7 @@ class ProcessCall final : public grpc::ServerBidiReactor<Request, Response>,
     call.session = context->session();
     call.sender = context->sender();
     call.tool_call_id = context->tool_call_id();
+    call.trace = trace_;
     return call;
   }
 
@@ -403,6 +404,7 @@ class ProcessCall final : public grpc::ServerBidiReactor<Request, Response>,
   }
 
   CallGate& gate_;
+  const std::string trace_;
   Request in_;
   // Set before the process is known, and read only.
   bool opened_ = false;
@@ -431,8 +433,8 @@ class ProcessCall final : public grpc::ServerBidiReactor<Request, Response>,
 };
 
 template <class Request, class Response>
-grpc::ServerBidiReactor<Request, Response>* Serve(CallGate& gate) {
-  auto call = std::make_shared<ProcessCall<Request, Response>>(gate);
+grpc::ServerBidiReactor<Request, Response>* Serve(CallGate& gate, std::string trace) {
+  auto call = std::make_shared<ProcessCall<Request, Response>>(gate, std::move(trace));
   call->Run();
   return call.get();
 }
@@ -440,13 +442,14 @@ grpc::ServerBidiReactor<Request, Response>* Serve(CallGate& gate) {
 }  // namespace
 
 grpc::ServerBidiReactor<gateway::v1::ExecRequest, gateway::v1::ExecResponse>* ServeExec(
-    CallGate& gate) {
-  return Serve<gateway::v1::ExecRequest, gateway::v1::ExecResponse>(gate);
+    CallGate& gate, std::string trace) {
+  return Serve<gateway::v1::ExecRequest, gateway::v1::ExecResponse>(gate, std::move(trace));
 }
 
 grpc::ServerBidiReactor<gateway::v1::AttachProcessRequest, gateway::v1::AttachProcessResponse>*
-ServeAttach(CallGate& gate) {
-  return Serve<gateway::v1::AttachProcessRequest, gateway::v1::AttachProcessResponse>(gate);
+ServeAttach(CallGate& gate, std::string trace) {
+  return Serve<gateway::v1::AttachProcessRequest, gateway::v1::AttachProcessResponse>(
+      gate, std::move(trace));
 }
 
 }  // namespace creel

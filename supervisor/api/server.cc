@@ -7,6 +7,7 @@
 #include <grpcpp/resource_quota.h>
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
+#include <grpcpp/support/channel_arguments.h>
 #include <spdlog/spdlog.h>
 #include <sys/un.h>
 
@@ -25,6 +26,7 @@
 #include "supervisor/api/secrets_service.h"
 #include "supervisor/audit/event_limiter.h"
 #include "supervisor/audit/events.h"
+#include "supervisor/base/crypto.h"
 #include "supervisor/base/escape.h"
 #include "supervisor/sandbox/door_listener.h"
 #include "supervisor/sandbox/grpc_threads.h"
@@ -128,7 +130,8 @@ absl::StatusOr<UnixAddress> AddressOf(const Config& config, const DoorConfig& do
 }
 
 std::unique_ptr<grpc::Server> Serve(const std::vector<grpc::Service*>& services,
-                                    const std::string& name, AuditLog* acts) {
+                                    const std::string& name, AuditLog* acts,
+                                    const std::string& page_key) {
   grpc::ServerBuilder builder;
   grpc::ResourceQuota quota(name);
   quota.Resize(kMaxBuffers).SetMaxThreads(kMaxReflectionThreads);
@@ -149,7 +152,7 @@ std::unique_ptr<grpc::Server> Serve(const std::vector<grpc::Service*>& services,
     builder.RegisterService(service);
   }
   if (acts != nullptr) {
-    builder.experimental().SetInterceptorCreators(RecordActs(*acts));
+    builder.experimental().SetInterceptorCreators(RecordActs(*acts, page_key));
   }
   return builder.BuildAndStart();
 }
@@ -194,7 +197,9 @@ struct ApiServer::Impl {
         operator_door(
             rooms.sessions, rooms.engine, rooms.config,
             [diagnose = rooms.diagnose](bool fix) { return ToMessage(diagnose(fix)); }, rooms.desk,
-            rooms.reload, DiagnoseGateway(rooms)) {
+            rooms.reload, DiagnoseGateway(rooms)),
+        page(rooms.sessions, rooms.engine, rooms.config.sandbox.workdir, rooms.incidents,
+             rooms.config.paths.state_dir + "/incidents", rooms.page) {
     if (rooms.audit != nullptr) {
       record.emplace(*rooms.audit);
     }
@@ -211,6 +216,9 @@ struct ApiServer::Impl {
 
   GatewayService gateway;
   OperatorService operator_door;
+  PageService page;
+  // What only the page knows: calls with it are the page's.
+  const std::string page_key = Hex(RandomBytes(32));
   std::optional<RecordService> record;
   std::optional<IncidentService> incidents;
   std::optional<SecretsService> secrets;
@@ -234,8 +242,8 @@ absl::StatusOr<std::unique_ptr<ApiServer>> ApiServer::Start(const Rooms& rooms) 
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
 
   auto impl = std::make_unique<Impl>(rooms);
-  impl->gateway_server = Serve({&impl->gateway}, "gateway.sock", nullptr);
-  std::vector<grpc::Service*> services{&impl->operator_door};
+  impl->gateway_server = Serve({&impl->gateway}, "gateway.sock", nullptr, "");
+  std::vector<grpc::Service*> services{&impl->operator_door, &impl->page};
   if (impl->record) {
     services.push_back(&*impl->record);
   }
@@ -248,7 +256,7 @@ absl::StatusOr<std::unique_ptr<ApiServer>> ApiServer::Start(const Rooms& rooms) 
   if (impl->egress != nullptr) {
     services.push_back(impl->egress.get());
   }
-  impl->operator_server = Serve(services, "operator.sock", rooms.audit);
+  impl->operator_server = Serve(services, "operator.sock", rooms.audit, impl->page_key);
   // Stopped by its destructor, should a listener fail.
   std::unique_ptr<ApiServer> server(new ApiServer(std::move(impl)));
   Impl& doors = *server->impl_;
@@ -267,6 +275,17 @@ absl::StatusOr<std::unique_ptr<ApiServer>> ApiServer::Start(const Rooms& rooms) 
                    Listen(rooms.links, *doors.operator_server, std::move(operator_address),
                           std::nullopt, rooms.audit));
   return server;
+}
+
+std::shared_ptr<grpc::Channel> ApiServer::OperatorChannel() {
+  grpc::ChannelArguments arguments;
+  arguments.SetMaxReceiveMessageSize(2 * kMaxMessage);
+  return impl_->operator_server->InProcessChannel(arguments);
+}
+
+std::vector<std::pair<std::string, std::string>> ApiServer::PageCaller(
+    const std::string& who) const {
+  return {{std::string(kPageKeyMetadata), impl_->page_key}, {std::string(kPageByMetadata), who}};
 }
 
 ApiServer::~ApiServer() { Stop(std::chrono::steady_clock::now()); }

@@ -1,10 +1,15 @@
 #pragma once
 
+#include <grpcpp/channel.h>
+
 #include <functional>
 #include <memory>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "supervisor/api/operator_service.h"
+#include "supervisor/api/page_service.h"
 #include "supervisor/base/clock.h"
 #include "supervisor/base/status.h"
 #include "supervisor/config/config.h"
@@ -50,6 +55,7 @@ class ApiServer {
     // Who may ask for what; without it the calls about that are not served.
     PolicyDesk* desk = nullptr;
     ReloadFunction reload{};
+    PageDoor page{};
   };
 
   // Listens and serves from here on. On failure nothing is left behind:
@@ -62,6 +68,14 @@ class ApiServer {
   ~ApiServer();
   ApiServer(const ApiServer&) = delete;
   ApiServer& operator=(const ApiServer&) = delete;
+
+  // The operator's door without a socket, for the page: the same services by the same way. What
+  // is done through it is told in the record as done by whoever `metadata` names, see PageCaller.
+  [[nodiscard]] std::shared_ptr<grpc::Channel> OperatorChannel();
+  // Metadata that a call through OperatorChannel carries, to be told as done by `who`. Without it
+  // the call is told as one at the socket.
+  [[nodiscard]] std::vector<std::pair<std::string, std::string>> PageCaller(
+      const std::string& who) const;
 
   // Takes no more connections and calls, lets those under way end until `deadline`, then cancels
   // them. Returns when none is left. May be repeated.

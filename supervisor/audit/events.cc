@@ -10,7 +10,8 @@ AuditEvent Call(const char* kind, const CallFacts& call) {
   event.Number("call", static_cast<int64_t>(call.number))
       .Text("session", call.session)
       .Text("sender", call.sender)
-      .Text("tool", call.tool, 64);
+      .Text("tool", call.tool, 64)
+      .Text("trace", call.trace, 64);
   return event;
 }
 

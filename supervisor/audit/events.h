@@ -22,6 +22,7 @@ struct CallFacts {
   std::string_view summary{};
   std::string_view tool_call_id{};
   std::string_view rule{};
+  std::string_view trace{};  // the gateway's traceparent
 };
 AuditEvent CallAllowed(const CallFacts& call);
 AuditEvent CallDenied(const CallFacts& call, std::string_view reason);

@@ -12,6 +12,7 @@
 #include "supervisor/config/record_keys.h"
 #include "supervisor/config/text.h"
 #include "supervisor/config/value_readers.h"
+#include "supervisor/config/web_keys.h"
 
 namespace creel {
 namespace {
@@ -400,6 +401,9 @@ const std::vector<KeySpec>& KeyTable() {
     std::vector<KeySpec> all = MakeTable();
     // Before the concessions, which stand last.
     for (KeySpec& key : RecordKeys()) {
+      all.insert(all.end() - 1, std::move(key));
+    }
+    for (KeySpec& key : WebKeys()) {
       all.insert(all.end() - 1, std::move(key));
     }
     return all;

@@ -18,6 +18,7 @@
 #include "supervisor/config/read_file.h"
 #include "supervisor/config/text.h"
 #include "supervisor/config/value_readers.h"
+#include "supervisor/config/web_keys.h"
 #include "supervisor/config/yaml_tree.h"
 
 namespace creel {
@@ -165,6 +166,9 @@ class Loader {
     }
     if (const KeyError error = CheckEgress(config_)) {
       WrongAt({"egress.hosts", "egress.services"}, *error);
+    }
+    if (const KeyError error = CheckWeb(config_)) {
+      WrongAt({"web.listen"}, *error);
     }
     CheckPaths();
     CheckEngine();

@@ -72,6 +72,22 @@ bool HasLine(const std::string& text, const std::string& line) {
   return false;
 }
 
+// The number after `name` and a space at the beginning of a line.
+absl::StatusOr<uint64_t> ReadCounter(const std::string& path, std::string_view name) {
+  ASSIGN_OR_RETURN(const std::string text, ReadControl(path));
+  std::string_view rest = text;
+  while (!rest.empty()) {
+    const std::string_view line = rest.substr(0, rest.find('\n'));
+    if (line.size() > name.size() && line.starts_with(name) && line[name.size()] == ' ') {
+      uint64_t value = 0;
+      std::from_chars(line.data() + name.size() + 1, line.data() + line.size(), value);
+      return value;
+    }
+    rest.remove_prefix(std::min(rest.size(), line.size() + 1));
+  }
+  return absl::NotFoundError(fmt::format("'{}' has no '{}'", path, name));
+}
+
 }  // namespace
 
 absl::StatusOr<ContainerCgroups> ContainerCgroups::OfProcess(int pid, const std::string& root,
@@ -224,6 +240,22 @@ absl::StatusOr<uint64_t> ContainerCgroups::PidsLimit() const {
     return ReadLimit(v1 + "/pids.max");
   }
   return ReadLimit(Folder("") + "/pids.max");
+}
+
+absl::StatusOr<std::chrono::nanoseconds> ContainerCgroups::CpuUsed() const {
+  if (const std::string v1 = Folder("cpuacct"); !v1.empty()) {
+    ASSIGN_OR_RETURN(const uint64_t used, ReadLimit(v1 + "/cpuacct.usage"));
+    return std::chrono::nanoseconds(used);
+  }
+  ASSIGN_OR_RETURN(const uint64_t used, ReadCounter(Folder("") + "/cpu.stat", "usage_usec"));
+  return std::chrono::microseconds(used);
+}
+
+absl::StatusOr<uint64_t> ContainerCgroups::Pids() const {
+  if (const std::string v1 = Folder("pids"); !v1.empty()) {
+    return ReadLimit(v1 + "/pids.current");
+  }
+  return ReadLimit(Folder("") + "/pids.current");
 }
 
 absl::Status ContainerCgroups::SetBlkioWeight(uint16_t weight) const {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <string>
 #include <utility>
@@ -37,6 +38,10 @@ class ContainerCgroups {
   // What swap may add to the above.
   [[nodiscard]] absl::StatusOr<uint64_t> SwapLimit() const;
   [[nodiscard]] absl::StatusOr<uint64_t> PidsLimit() const;
+
+  // Processor time that was used, and processes that there are. kNotFound: not kept here.
+  [[nodiscard]] absl::StatusOr<std::chrono::nanoseconds> CpuUsed() const;
+  [[nodiscard]] absl::StatusOr<uint64_t> Pids() const;
 
   // Sets the weight, 10 to 1000, where the kernel weighs by BFQ, which engines do not know of on
   // the first version of cgroups.

@@ -40,7 +40,21 @@ CallFacts FactsOf(const CallRecord& record) {
           .tool = record.call.tool,
           .summary = record.call.summary,
           .tool_call_id = record.call.tool_call_id,
-          .rule = record.rule};
+          .rule = record.rule,
+          .trace = record.call.trace};
+}
+
+// ` trace=… span=…` of a traceparent, for the log; empty without one.
+std::string TraceText(const std::string& traceparent) {
+  constexpr size_t kLength = 55;
+  return traceparent.size() != kLength ? std::string()
+                                       : fmt::format(" trace={} span={}", traceparent.substr(3, 32),
+                                                     traceparent.substr(36, 16));
+}
+
+// The gateway wants to follow this one.
+bool IsSampled(const std::string& traceparent) {
+  return !traceparent.empty() && (traceparent.back() - '0') % 2 == 1;
 }
 
 // The record of a call is written here and nowhere else: the decision before its effect, then the
@@ -48,11 +62,18 @@ CallFacts FactsOf(const CallRecord& record) {
 absl::Status RecordDecision(AuditLog& audit, const CallRecord& record,
                             const absl::Status& refused) {
   if (refused.ok()) {
-    return audit.Append(CallAllowed(FactsOf(record)));
+    RETURN_IF_ERROR(audit.Append(CallAllowed(FactsOf(record))));
+    if (IsSampled(record.call.trace)) {
+      spdlog::info("call {} allowed, tool={} session=\"{}\"{}", record.number,
+                   Printable(record.call.tool, kMaxTool), Printable(record.call.session, 512),
+                   TraceText(record.call.trace));
+    }
+    return absl::OkStatus();
   }
   audit.Keep(CallDenied(FactsOf(record), std::string(refused.message())));
-  spdlog::debug("call {} refused by {}: {}", record.number, record.rule,
-                Printable(std::string(refused.message()), kMaxOutcome));
+  spdlog::debug("call {} refused by {}: {}{}", record.number, record.rule,
+                Printable(std::string(refused.message()), kMaxOutcome),
+                TraceText(record.call.trace));
   return refused;
 }
 
@@ -60,10 +81,10 @@ absl::Status RecordDecision(AuditLog& audit, const CallRecord& record,
 void RecordHeld(const CallRecord& record, const std::string& approval_id) {
   spdlog::warn(
       "call {} held for the operator, approval={} rule={} tool={} session=\"{}\" sender=\"{}\" "
-      "summary=\"{}\"",
+      "summary=\"{}\"{}",
       record.number, approval_id, record.rule, Printable(record.call.tool, kMaxTool),
       Printable(record.call.session, 512), Printable(record.call.sender, 512),
-      Printable(record.call.summary, kMaxSummary));
+      Printable(record.call.summary, kMaxSummary), TraceText(record.call.trace));
 }
 
 void RecordOutcome(AuditLog& audit, const CallRecord& record, std::string_view sandbox_id,
@@ -71,6 +92,10 @@ void RecordOutcome(AuditLog& audit, const CallRecord& record, std::string_view s
   audit.Keep(CallEnded(
       FactsOf(record), sandbox_id, outcome,
       std::chrono::duration_cast<std::chrono::microseconds>(steady_clock::now() - record.began)));
+  if (IsSampled(record.call.trace)) {
+    spdlog::info("call {} ended: {}{}", record.number, Printable(outcome, kMaxOutcome),
+                 TraceText(record.call.trace));
+  }
 }
 
 class Ticket final : public CallTicket {

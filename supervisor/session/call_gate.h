@@ -18,6 +18,7 @@ struct ToolCall {
   std::string tool;     // exec, read, write, edit, list, stat, …
   std::string summary;  // what a person would want to see of its parameters; bounded to 256 bytes
   std::string tool_call_id;
+  std::string trace{};  // the gateway's traceparent (W3C Trace Context); empty: none
 };
 
 // A call that was let through. It holds the sandbox, is told when that goes away, and records the

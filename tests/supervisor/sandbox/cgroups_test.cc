@@ -45,6 +45,11 @@ class Tree {
     Put("cgroup/pids/docker/c/pids.max", "320\n");
     Put("cgroup/memory/docker/c/memory.limit_in_bytes", "1048576\n");
     Put("cgroup/memory/docker/c/memory.memsw.limit_in_bytes", "1048576\n");
+    Put("cgroup/memory/docker/c/memory.usage_in_bytes", "900000\n");
+    Put("cgroup/memory/docker/c/memory.stat",
+        "cache 1\ninactive_file 5\ntotal_inactive_file 100000\n");
+    Put("cgroup/pids/docker/c/pids.current", "12\n");
+    Put("cgroup/cpu,cpuacct/docker/c/cpuacct.usage", "123456789\n");
     Put("cgroup/blkio/docker/c/blkio.bfq.weight", "500\n");
     Put("cgroup/cpu,cpuacct/docker/c/cpu.shares", "1024\n");
   }
@@ -56,6 +61,10 @@ class Tree {
     Put(folder + "cgroup.events", "populated 1\nfrozen 1\n");
     Put(folder + "pids.max", "max\n");
     Put(folder + "memory.max", "1048576\n");
+    Put(folder + "memory.current", "900000\n");
+    Put(folder + "memory.stat", "anon 1\ninactive_file 950000\n");
+    Put(folder + "pids.current", "12\n");
+    Put(folder + "cpu.stat", "usage_usec 123456\nuser_usec 1\n");
     Put(folder + "memory.swap.max", "0\n");
   }
   [[nodiscard]] absl::StatusOr<ContainerCgroups> Groups() const {
@@ -79,6 +88,9 @@ TEST_SUITE("ContainerCgroups") {
     CHECK(*groups->PidsLimit() == 320);
     CHECK(*groups->MemoryLimit() == 1048576);
     CHECK(*groups->SwapLimit() == 0);
+    CHECK(*groups->CpuUsed() == std::chrono::nanoseconds(123456789));
+    CHECK(*groups->MemoryUsed() == 800000);
+    CHECK(*groups->Pids() == 12);
     CHECK(groups->SetBlkioWeight(100).ok());
     CHECK(tree.Get("cgroup/blkio/docker/c/blkio.bfq.weight").substr(0, 3) == "100");
     CHECK(groups->Thaw().ok());
@@ -95,6 +107,12 @@ TEST_SUITE("ContainerCgroups") {
     CHECK(*groups->PidsLimit() == UINT64_MAX);
     CHECK(*groups->MemoryLimit() == 1048576);
     CHECK(*groups->SwapLimit() == 0);
+    CHECK(*groups->CpuUsed() == std::chrono::microseconds(123456));
+    // What is cache for another may be more than what is used.
+    CHECK(*groups->MemoryUsed() == 0);
+    CHECK(*groups->Pids() == 12);
+    fs::remove(tree.path + "/cgroup/system.slice/docker-c.scope/cpu.stat");
+    CHECK(absl::IsNotFound(groups->CpuUsed().status()));
     CHECK(groups->Thaw().ok());
     CHECK(tree.Get("cgroup/system.slice/docker-c.scope/cgroup.freeze").substr(0, 1) == "0");
   }

@@ -1,0 +1,218 @@
+#include "supervisor/api/output_stream.h"
+
+#include <algorithm>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+
+#include "supervisor/api/status_map.h"
+#include "supervisor/base/escape.h"
+#include "supervisor/base/mutex.h"
+
+namespace creel {
+namespace {
+
+using shim::v1::Exit;
+using shim::v1::Output;
+using shim::v1::OutputGap;
+using Response = operator_::v1::ReadOutputResponse;
+
+constexpr size_t kMaxPiece = 64u << 10;
+constexpr size_t kMaxText = 1024;
+
+// One reader of a process's output, one message after the other was taken. The process wakes it
+// from any thread; what may call back is called without the lock.
+class OutputStream final : public grpc::ServerWriteReactor<Response>,
+                           public std::enable_shared_from_this<OutputStream> {
+ public:
+  OutputStream(std::shared_ptr<RemoteProcess> process,
+               const operator_::v1::ReadOutputRequest& request)
+      : process_(std::move(process)), follow_(request.follow()) {
+    shim::v1::ProcessInfo info = process_->Info();
+    offset_ = request.offset();
+    if (request.last_bytes() > 0) {
+      const uint64_t end = info.output_end();
+      offset_ = std::max(offset_, end - std::min(end, request.last_bytes()));
+    }
+    // Whoever reads the output knows the command; its variables may hold what is nobody's business.
+    info.mutable_spec()->clear_env();
+    *started_.emplace().mutable_event()->mutable_started() = std::move(info);
+  }
+
+  void Run() {
+    self_ = shared_from_this();
+    Pump();
+  }
+
+  void OnWriteDone(bool ok) override {
+    {
+      MutexLock lock(mu_);
+      writing_ = false;
+      if (final_.has_value()) {
+        Finish(*final_);
+        return;
+      }
+    }
+    if (ok) {
+      Pump();
+    } else {
+      End({grpc::StatusCode::CANCELLED, "the caller went away"});
+    }
+  }
+  void OnCancel() override { End({grpc::StatusCode::CANCELLED, "the caller went away"}); }
+  void OnDone() override { self_.reset(); }
+
+ private:
+  // Writes what comes next, if there is something and nothing is being written.
+  void Pump() {
+    bool more = true;
+    while (more) {
+      uint64_t offset = 0;
+      {
+        MutexLock lock(mu_);
+        if (writing_ || final_.has_value()) {
+          return;
+        }
+        if (pumping_) {
+          again_ = true;
+          return;
+        }
+        if (started_.has_value()) {
+          out_ = *std::move(started_);
+          started_.reset();
+          WriteLocked();
+          return;
+        }
+        if (piece_ != nullptr) {
+          WritePieceLocked();
+          return;
+        }
+        pumping_ = true;
+        again_ = false;
+        offset = offset_;
+      }
+      more = Take(process_->Read(offset, [weak = weak_from_this()] {
+        if (const auto self = weak.lock()) {
+          self->Pump();
+        }
+      }));
+    }
+  }
+
+  // Returns whether to look for more at once.
+  bool Take(RemoteProcess::Next next) {
+    std::optional<grpc::Status> over;
+    bool again = false;
+    {
+      MutexLock lock(mu_);
+      pumping_ = false;
+      if (final_.has_value()) {
+        return false;
+      }
+      if (std::holds_alternative<RemoteProcess::Pending>(next)) {
+        if (follow_) {
+          again = again_;
+        } else {
+          over = grpc::Status::OK;
+        }
+      } else if (const auto* failure = std::get_if<absl::Status>(&next)) {
+        over = ToGrpc(*failure);
+      } else if (auto* exit = std::get_if<Exit>(&next)) {
+        if (exit->has_start_failure()) {
+          auto& message = *exit->mutable_start_failure()->mutable_message();
+          message = Printable(message, kMaxText);
+        } else if (exit->how_case() == Exit::kLost) {
+          exit->set_lost(Printable(exit->lost(), kMaxText));
+        }
+        out_.Clear();
+        *out_.mutable_event()->mutable_exit() = std::move(*exit);
+        final_ = grpc::Status::OK;
+        writing_ = true;
+        StartWriteAndFinish(&out_, {}, *final_);
+      } else if (auto* gap = std::get_if<OutputGap>(&next)) {
+        out_.Clear();
+        *out_.mutable_event()->mutable_gap() = *gap;
+        offset_ = gap->to();
+        WriteLocked();
+      } else {
+        piece_ = std::get<std::shared_ptr<const Output>>(std::move(next));
+        WritePieceLocked();
+      }
+    }
+    if (over.has_value()) {
+      End(*over);
+    }
+    return again;
+  }
+
+  // The next 64 KiB of what was read.
+  void WritePieceLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    const uint64_t at = offset_ - std::min(offset_, piece_->offset());
+    const std::string_view data = piece_->data();
+    const std::string_view rest = data.substr(std::min<uint64_t>(at, data.size()));
+    const std::string_view now = rest.substr(0, kMaxPiece);
+    out_.Clear();
+    Output& output = *out_.mutable_event()->mutable_output();
+    output.set_stream(piece_->stream());
+    output.set_offset(offset_);
+    output.set_data(std::string(now));
+    offset_ += now.size();
+    if (now.size() == rest.size()) {
+      piece_ = nullptr;
+    }
+    WriteLocked();
+  }
+
+  void WriteLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    writing_ = true;
+    StartWrite(&out_);
+  }
+
+  void End(const grpc::Status& status) {
+    MutexLock lock(mu_);
+    if (final_.has_value()) {
+      return;
+    }
+    final_ = status;
+    if (!writing_) {
+      Finish(status);
+    }
+  }
+
+  const std::shared_ptr<RemoteProcess> process_;
+  const bool follow_;
+  std::shared_ptr<OutputStream> self_;  // until gRPC is done with the call
+
+  Mutex mu_;
+  Response out_ ABSL_GUARDED_BY(mu_);
+  std::optional<Response> started_ ABSL_GUARDED_BY(mu_);  // to be written first
+  std::shared_ptr<const Output> piece_ ABSL_GUARDED_BY(mu_);
+  uint64_t offset_ ABSL_GUARDED_BY(mu_) = 0;
+  bool writing_ ABSL_GUARDED_BY(mu_) = false;
+  bool pumping_ ABSL_GUARDED_BY(mu_) = false;
+  bool again_ ABSL_GUARDED_BY(mu_) = false;  // woken while pumping
+  std::optional<grpc::Status> final_ ABSL_GUARDED_BY(mu_);
+};
+
+class Refusal final : public grpc::ServerWriteReactor<Response> {
+ public:
+  explicit Refusal(const grpc::Status& status) { Finish(status); }
+  void OnDone() override { delete this; }
+};
+
+}  // namespace
+
+grpc::ServerWriteReactor<Response>* ServeOutput(std::shared_ptr<RemoteProcess> process,
+                                                const operator_::v1::ReadOutputRequest& request) {
+  auto stream = std::make_shared<OutputStream>(std::move(process), request);
+  stream->Run();
+  return stream.get();
+}
+
+grpc::ServerWriteReactor<Response>* RefuseOutput(const grpc::Status& status) {
+  return new Refusal(status);
+}
+
+}  // namespace creel
