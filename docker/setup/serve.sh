@@ -106,6 +106,7 @@ this folder:
   $prefix${at}${CREEL#"$SOURCE_DIR/"} exec -i -t agent:main:whatsapp:group:120363 -- bash
   $prefix${at}${CREEL#"$SOURCE_DIR/"} inspect agent:main:whatsapp:group:120363
   $prefix${at}${CREEL#"$SOURCE_DIR/"} doctor
+  $prefix${at}${CREEL#"$SOURCE_DIR/"} page
 
 END
 wait "$daemon"

@@ -20,6 +20,7 @@
 #include "supervisor/daemon/folders.h"
 #include "supervisor/daemon/gateway_findings.h"
 #include "supervisor/daemon/logging.h"
+#include "supervisor/daemon/page_wiring.h"
 #include "supervisor/daemon/policy_findings.h"
 #include "supervisor/daemon/reload.h"
 #include "supervisor/egress/proxy.h"
@@ -35,6 +36,7 @@
 #include "supervisor/session/warm_pool.h"
 #include "supervisor/store/policy_store.h"
 #include "supervisor/store/store.h"
+#include "supervisor/web/metrics.h"
 
 namespace creel {
 namespace {
@@ -258,6 +260,9 @@ struct Daemon::Rooms {
   std::shared_ptr<void> egress_facts;
   std::unique_ptr<CallGate> gate;
   std::unique_ptr<IncidentManager> incidents;
+  web::Metrics metrics;
+  // Takes no calls before the doors are open, and none once they close.
+  MaybePage page = absl::UnavailableError("the supervisor is starting");
   std::unique_ptr<ApiServer> api;
 };
 
@@ -368,6 +373,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config given,
   RETURN_IF_ERROR(rooms.sessions->Recover(After(kRecoverTimeout)));
   rooms.incidents->Resume();
   rooms.gate = CallGate::Create(*rooms.sessions, *rooms.desk, *rooms.audit);
+  rooms.page = ListenForPage(config, rooms.clock, rooms.metrics, *rooms.audit);
   ASSIGN_OR_RETURN(
       rooms.api,
       ApiServer::Start({.sessions = *rooms.sessions,
@@ -394,6 +400,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config given,
                               if (auto limits = raw->CheckLimits()) {
                                 all.push_back(*std::move(limits));
                               }
+                              all.push_back(PageFinding(rooms.page, config));
                               if (fix) {
                                 PutRight(all, *rooms.audit);
                               }
@@ -404,7 +411,9 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config given,
                         .incidents = rooms.incidents.get(),
                         .secrets = rooms.secrets.get(),
                         .desk = rooms.desk.get(),
-                        .reload = [raw = daemon.get()] { return raw->Reload(); }}));
+                        .reload = [raw = daemon.get()] { return raw->Reload(); },
+                        .page = DoorOf(rooms.page)}));
+  ServePage(rooms.page, *rooms.api);
   rooms.audit->Keep(SupervisorEvent("started", CREEL_VERSION));
   spdlog::info("creeld {} serves at {} and {}", CREEL_VERSION, config.gateway.path,
                config.operator_door.path);
@@ -491,12 +500,17 @@ void Daemon::Stop() {
   if (rooms_->audit != nullptr) {
     rooms_->audit->Keep(SupervisorEvent("stopping", ""));
   }
+  if (rooms_->page.ok()) {
+    (*rooms_->page)->Stop();
+  }
   if (rooms_->api != nullptr) {
     rooms_->api->Stop(After(kLastCalls));
   }
   if (rooms_->sessions != nullptr) {
     rooms_->sessions->Stop();
   }
+  // Its calls have ended with the doors; its channel goes before the door.
+  rooms_->page = absl::UnavailableError("the supervisor is stopping");
   rooms_->api.reset();
   rooms_->gate.reset();
   rooms_->incidents.reset();

@@ -1,5 +1,6 @@
 #include "supervisor/daemon/reload.h"
 
+#include "supervisor/config/web_keys.h"
 #include "supervisor/policy/level_limits.h"
 #include "supervisor/policy/levels.h"
 
@@ -22,6 +23,7 @@ std::vector<std::string> NeedRestart(const Config& running, const Config& fresh)
   compare("sandbox", running.sandbox == fresh.sandbox);
   compare("audit", running.audit == fresh.audit);
   compare("incident", running.incident == fresh.incident);
+  compare("web", WebConfigOf(running) == WebConfigOf(fresh));
   compare("log.journald", running.log.journald == fresh.log.journald);
   compare("concessions", running.concessions == fresh.concessions);
   return sections;
