@@ -30,8 +30,36 @@ network=()
 engine network inspect bridge >/dev/null 2>&1 || network=(--network host)
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-if ! engine build --label "$LABEL=$hash" --tag "$image" --file "${files[0]}" "${network[@]}" \
-  "$context" >"$log" 2>&1; then
+
+# How far it is, on a terminal: the builder's own steps, and what it does there.
+show_steps() {
+  local line step='' columns
+  columns=$(($(tput cols 2>/dev/null || echo 80) - 34))
+  while IFS= read -r line; do
+    printf '%s\n' "$line" >>"$log"
+    if [[ $line =~ ^Step\ ([0-9]+)/([0-9]+) ]]; then
+      local done=$((BASH_REMATCH[1] * 20 / BASH_REMATCH[2]))
+      step=$(printf '[%-20s] %s/%s' "$(printf '%*s' "$done" '' | tr ' ' '=')" \
+        "${BASH_REMATCH[1]}" "${BASH_REMATCH[2]}")
+    fi
+    line=${line//[^[:print:]]/ }
+    printf '\r\033[K%s %s' "$step" "${line:0:columns}" >&2
+  done
+  printf '\r\033[K' >&2
+}
+
+build() {
+  engine build --label "$LABEL=$hash" --tag "$image" --file "${files[0]}" "${network[@]}" \
+    "$context" 2>&1
+}
+
+built=0
+if [ -t 2 ]; then
+  build | show_steps || built=$?
+else
+  build >"$log" || built=$?
+fi
+if [ "$built" != 0 ]; then
   tail -n 40 "$log" >&2
   die "$image could not be built"
 fi

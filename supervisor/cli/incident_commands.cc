@@ -6,14 +6,17 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "creel/operator/v1/incident.grpc.pb.h"
+#include "creel/operator/v1/page.grpc.pb.h"
 #include "supervisor/base/escape.h"
 #include "supervisor/base/unique_fd.h"
 #include "supervisor/cli/output.h"
+#include "supervisor/cli/progress.h"
 #include "supervisor/cli/verify_program.h"
 
 namespace creel::cli {
@@ -161,14 +164,35 @@ int Show(const Globals& globals, const std::string& id) {
   return 0;
 }
 
+// Shows on a terminal how far it has come.
+std::unique_ptr<Progress> ShowCapture(const Globals& globals, const std::string& id) {
+  auto channel = OperatorChannel(globals);
+  if (!channel.ok()) {
+    return nullptr;
+  }
+  return std::make_unique<Progress>("collecting the evidence", [channel = *channel, id] {
+    operator_::v1::GetCaptureRequest request;
+    request.set_id(id);
+    operator_::v1::GetCaptureResponse response;
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(1));
+    const auto stub = operator_::v1::Page::NewStub(channel);
+    return stub->GetCapture(&context, request, &response).ok() && response.running()
+               ? Size(response.bytes_written())
+               : std::string();
+  });
+}
+
 int Capture(const Globals& globals, const std::string& id) {
   operator_::v1::CaptureIncidentRequest request;
   request.set_id(id);
   operator_::v1::CaptureIncidentResponse response;
+  auto progress = ShowCapture(globals, id);
   if (const int code = Call(globals, &Incidents::Stub::CaptureIncident, request, &response);
       code != 0) {
     return code;
   }
+  progress.reset();
   if (globals.json) {
     return PrintJson(response);
   }

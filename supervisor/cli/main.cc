@@ -20,6 +20,7 @@
 #include "supervisor/cli/reference.h"
 #include "supervisor/cli/secrets_commands.h"
 #include "supervisor/cli/session_commands.h"
+#include "supervisor/cli/watch_commands.h"
 
 namespace creel::cli {
 namespace {
@@ -98,7 +99,9 @@ int Main(int argc, char** argv) {
   of_session("inspect", "Show all of one sandbox")->callback([&] {
     code = Inspect(globals, session);
   });
-  of_session("top", "Show what one sandbox uses")->callback([&] { code = Top(globals, session); });
+  CLI::App* const top = app.add_subcommand("top", "Show what one sandbox uses, or all");
+  top->add_option("SESSION", session, "A session key or sandbox id; without it all");
+  top->callback([&] { code = session.empty() ? TopAll(globals) : Top(globals, session); });
   bool force = false;
   CLI::App* const close = of_session("close", "End a session and remove its sandbox");
   close->add_flag("--force", force, "Even if it is frozen; its evidence is lost");
@@ -115,6 +118,7 @@ int Main(int argc, char** argv) {
   AddRecordCommands(app, globals, code);
   AddIncidentCommands(app, globals, code);
   AddSecretsCommands(app, globals, code);
+  AddWatchCommands(app, globals, code);
 
   bool fix = false;
   std::string gateway_config;
