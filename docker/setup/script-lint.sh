@@ -7,4 +7,4 @@ command -v shellcheck >/dev/null ||
 cd "$SOURCE_DIR"
 shellcheck --external-sources --source-path=SCRIPTDIR \
   .ci/run docker/setup/*.sh docker/setup/runsc-wrapper docker/gateway/start tests/e2e/*.sh \
-  tests/packaging/*.sh tests/*.sh packaging/debian/postinst packaging/debian/prerm packaging/debian/postrm
+  tests/web/*.sh tests/packaging/*.sh tests/*.sh packaging/debian/postinst packaging/debian/prerm packaging/debian/postrm
