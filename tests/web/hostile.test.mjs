@@ -69,6 +69,7 @@ test("output steers nothing: no title, no clearing, no going back, no hiding, no
     "printf '\\033]8;;https://evil.test/\\033\\\\link\\033]8;;\\033\\\\\\n'",
     "printf 'over\\rwritten\\n'",
     "printf '\\033[8mhidden\\033[0m \\033[31mred\\033[0m\\n'",
+    "printf '\\033[38;5;8mgrey\\033[0m \\033[38;2;8;8;8mdark\\033[0m \\033[38:5:8;8mcolons\\033[0m \\033[38;8;1munclear\\033[0m\\n'",
     "printf '\\033[1A\\033[2Kmoved\\n'",
     "printf '\\342\\200\\256turned\\342\\201\\246\\n'",
     "printf '\\000\\001\\010\\177\\233\\377bytes\\n'",
@@ -80,7 +81,7 @@ test("output steers nothing: no title, no clearing, no going back, no hiding, no
   await page.getByRole("link", { name: session }).click();
   await eventually("all of it", async () => (await terminal(page)).includes("after"));
   const shown = await terminal(page);
-  for (const text of ["before", "␛[2J␛[Hcleared", "␛]0;owned␇titled", "␛]52;c;b3duZWQ=␇clipboard", "␛]8;;https://evil.test/", "over", "written", "hidden", "red", "␛[1A␛[2Kmoved", "⟨202E⟩turned⟨2066⟩", "␀␁␈␡", "␛P+q544e", "␛[?1049hasked"]) {
+  for (const text of ["before", "␛[2J␛[Hcleared", "␛]0;owned␇titled", "␛]52;c;b3duZWQ=␇clipboard", "␛]8;;https://evil.test/", "over", "written", "hidden", "red", "grey dark colons unclear", "␛[1A␛[2Kmoved", "⟨202E⟩turned⟨2066⟩", "␀␁␈␡", "␛P+q544e", "␛[?1049hasked"]) {
     assert.ok(shown.includes(text), `${JSON.stringify(text)} is not in\n${shown}`);
   }
   assert.doesNotMatch(shown, /[\u202e\u2066]/);

@@ -1,5 +1,5 @@
-// The output of a command: in a terminal's columns and colours, and otherwise as text. Nothing that a
-// sandbox prints moves the cursor, changes what was printed before, or hides anything.
+// The output of a command: in a terminal's columns and colours, and otherwise as text.
+import { Filter } from "./output_filter.js";
 
 // xterm.js writes its styles into <style> elements, which the page's policy forbids; style sheets made
 // by script are allowed. It gets an element that shows nothing, whose text becomes such a sheet.
@@ -21,65 +21,6 @@ document.createElement = (name, options) => {
   }
   return element;
 };
-
-const HIDDEN =
-  /[\u0000-\u0008\u000b\u000c\u000e-\u001a\u001c-\u001f\u007f-\u009f\u00ad\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb]|[\u{e0000}-\u{e0fff}]/gu;
-// Colours and weight; never concealed (8), and nothing with other letters.
-const COLOUR = /^\x1b\[([0-9;:]{0,48})m/;
-const UNFINISHED = /^\x1b(\[[0-9;:]{0,48})?$/;
-
-function shown(c) {
-  const code = c.codePointAt(0);
-  if (code < 0x20) return String.fromCodePoint(0x2400 + code);
-  if (code === 0x7f) return "␡";
-  return `⟨${code.toString(16).toUpperCase().padStart(4, "0")}⟩`;
-}
-
-// Turns bytes as they come into what the terminal may be given.
-export class Filter {
-  constructor() {
-    this.decoder = new TextDecoder("utf-8", { fatal: false });
-    this.rest = "";
-  }
-  take(data) {
-    const text = this.rest + this.decoder.decode(data, { stream: true });
-    this.rest = "";
-    let out = "";
-    let from = 0;
-    for (;;) {
-      const at = text.indexOf("\x1b", from);
-      out += this.plain(text.slice(from, at < 0 ? undefined : at), at < 0);
-      if (at < 0) return out;
-      const tail = text.slice(at, at + 64);
-      const colour = COLOUR.exec(tail);
-      if (colour) {
-        const kept = colour[1].split(";").filter((each) => !/^0*8$/.test(each) || /(^|;)[34]8;/.test(colour[1]));
-        out += `\x1b[${kept.join(";")}m`;
-        from = at + colour[0].length;
-      } else if (at + tail.length === text.length && UNFINISHED.test(tail)) {
-        this.rest = tail;
-        return out;
-      } else {
-        out += "␛";
-        from = at + 1;
-      }
-    }
-  }
-  plain(text, last) {
-    let all = text;
-    if (last && all.endsWith("\r")) {
-      this.rest = "\r";
-      all = all.slice(0, -1);
-    }
-    // A carriage return would write over what is there: what follows gets a line of its own.
-    return all.replace(/\r\n?|\n/g, "\r\n").replace(HIDDEN, shown);
-  }
-  end() {
-    const rest = this.rest.replace("\x1b", "␛").replace("\r", "\r\n");
-    this.rest = "";
-    return rest;
-  }
-}
 
 const THEMES = {
   light: {
