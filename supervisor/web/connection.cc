@@ -111,6 +111,7 @@ void Connection::Read() {
   parser_->header_limit(kMaxHeader);
   parser_->body_limit(kMaxBody);
   cookie_.clear();
+  key_.clear();
   login_.clear();
   stream_.expires_after(buffer_.size() > 0 ? kRequestWithin : kIdle);
   http::async_read(
@@ -196,8 +197,8 @@ void Connection::Dispatch() {
 
 bool Connection::LetIn() {
   cookie_ = CookieOf(View(request_[http::field::cookie]), site_.cookie_name);
-  const std::optional<std::string> name =
-      site_.logins.Check(cookie_, std::string(View(request_["X-Creel-Key"])));
+  key_ = View(request_["X-Creel-Key"]);
+  const std::optional<std::string> name = site_.logins.Check(cookie_, key_);
   if (!name) {
     Refuse(401, "LOG_IN", "log in: creel page prints an address that does");
     return false;
@@ -302,8 +303,12 @@ void Connection::GoLive() {
   head.chunked(true);
   std::ostringstream text;
   text << head.base();
-  std::make_shared<LiveStream>(site_.io, std::move(stream_), site_.hub, site_.calls, site_.metrics,
-                               site_.caller(Who()), std::move(live))
+  std::make_shared<LiveStream>(
+      site_.io, std::move(stream_), site_.hub, site_.calls, site_.metrics, site_.caller(Who()),
+      [&logins = site_.logins, cookie = cookie_, key = key_] {
+        return logins.Check(cookie, key).has_value();
+      },
+      std::move(live))
       ->Run(text.str());
 }
 
@@ -328,8 +333,11 @@ void Connection::MakeTicket() {
           const auto bundle = nlohmann::json::parse(reply.json, nullptr, false);
           const std::string path = TextOf(bundle, "path");
           const std::string name = Hex(RandomBytes(32));
-          site.tickets[HashOf(name)] = {
-              .path = path, .name = path.substr(path.rfind('/') + 1), .until = now + kTicketLife};
+          site.tickets[HashOf(name)] = {.cookie = self->cookie_,
+                                        .key = self->key_,
+                                        .path = path,
+                                        .name = path.substr(path.rfind('/') + 1),
+                                        .until = now + kTicketLife};
           self->AnswerJson({.http_status = 200,
                             .json = Dump({{"url", "/bundle/" + name},
                                           {"bytes", bundle.value("bytes", "0")},
@@ -340,8 +348,10 @@ void Connection::MakeTicket() {
 
 void Connection::Download(std::string_view name) {
   const auto found = site_.tickets.find(HashOf(name));
-  if (found == site_.tickets.end() || found->second.until <= steady_clock::now()) {
-    Refuse(404, "NOT_FOUND", "this download was used already, or has expired");
+  if (found == site_.tickets.end() || found->second.until <= steady_clock::now() ||
+      CookieOf(View(request_[http::field::cookie]), site_.cookie_name) != found->second.cookie ||
+      !site_.logins.Check(found->second.cookie, found->second.key)) {
+    Refuse(404, "NOT_FOUND", "this download was used already, has expired, or is another's");
     return;
   }
   const Ticket ticket = std::move(found->second);

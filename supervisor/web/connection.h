@@ -61,6 +61,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::optional<boost::beast::http::request_parser<boost::beast::http::string_body>> parser_;
   Request request_;
   std::string cookie_;
+  std::string key_;
   std::string login_;  // its name, once it was let in
 };
 

@@ -30,13 +30,15 @@ std::string Chunk(const std::string& data) {
 }  // namespace
 
 LiveStream::LiveStream(boost::asio::io_context& io, boost::beast::tcp_stream stream, LiveHub& hub,
-                       OperatorCalls& calls, Metrics& metrics, Caller caller, LiveRequest request)
+                       OperatorCalls& calls, Metrics& metrics, Caller caller,
+                       std::function<bool()> stands, LiveRequest request)
     : io_(io),
       stream_(std::move(stream)),
       hub_(hub),
       calls_(calls),
       metrics_(metrics),
       caller_(std::move(caller)),
+      stands_(std::move(stands)),
       request_(std::move(request)),
       ping_(io) {
   metrics_.OnPage(1);
@@ -205,6 +207,10 @@ bool LiveStream::Gather(std::string& out) {
 
 void LiveStream::Write() {
   if (writing_ || closed_) {
+    return;
+  }
+  if (!stands_()) {
+    Close();
     return;
   }
   std::string news;

@@ -4,6 +4,7 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/core/tcp_stream.hpp>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -26,8 +27,10 @@ struct LiveRequest {
 // the newest and holds nothing up. Lives in the io_context's thread.
 class LiveStream final : public LiveHub::Viewer, public std::enable_shared_from_this<LiveStream> {
  public:
+  // `stands`: whether the login that asked for it has not ended; once it has, nothing more is told.
   LiveStream(boost::asio::io_context& io, boost::beast::tcp_stream stream, LiveHub& hub,
-             OperatorCalls& calls, Metrics& metrics, Caller caller, LiveRequest request);
+             OperatorCalls& calls, Metrics& metrics, Caller caller, std::function<bool()> stands,
+             LiveRequest request);
   ~LiveStream() override;
 
   // `head` is what goes before the events.
@@ -64,6 +67,7 @@ class LiveStream final : public LiveHub::Viewer, public std::enable_shared_from_
   OperatorCalls& calls_;
   Metrics& metrics_;
   const Caller caller_;
+  const std::function<bool()> stands_;
   const LiveRequest request_;
   boost::asio::steady_timer ping_;
   char nothing_[256];  // what the page sends after its request is none of our business

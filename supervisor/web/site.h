@@ -19,8 +19,11 @@
 namespace creel::web {
 
 // A bundle of evidence that a page may fetch, once and soon, by a name that cannot be guessed: a
-// download is a navigation, which carries the cookie and not the page's key.
+// download is a navigation, which carries the cookie and not the page's key. Good while the login
+// stands that it was made for, and with that one's cookie.
 struct Ticket {
+  std::string cookie;
+  std::string key;
   std::string path;
   std::string name;  // for the file that the browser makes
   std::chrono::steady_clock::time_point until;

@@ -137,6 +137,35 @@ test("a token is good once, and old ones are not", async () => {
   assert.match(await world.creel("audit", "show", "--json", "-n", "0", "--event", "operator.act"), /PageLogin failed/);
 });
 
+test("a page that is open is told nothing more once its login has ended", async () => {
+  const listen = async (who) => {
+    const heard = { bytes: 0, ended: false };
+    await new Promise((resolve, reject) => {
+      const call = http.request({ host: "127.0.0.1", port: world.port, method: "POST", path: "/live", setHost: false, headers: { Host: `127.0.0.1:${world.port}`, ...who.headers } }, (response) => {
+        assert.equal(response.statusCode, 200);
+        response.on("data", (piece) => {
+          heard.bytes += piece.length;
+          resolve();
+        });
+        response.on("error", () => {});
+        response.on("close", () => (heard.ended = true));
+      });
+      call.on("error", reject);
+      call.end("{}");
+    });
+    return heard;
+  };
+  const leaving = await logIn(world);
+  const left = await listen(leaving);
+  const stays = await listen(login);
+  await request(world.port, { method: "POST", path: "/logout", headers: leaving.headers, body: "{}" });
+  await eventually("the one that was left ends", async () => left.ended, 10_000);
+  assert.equal(stays.ended, false);
+  await world.creel("page", "--close");
+  await eventually("all end", async () => stays.ended, 10_000);
+  login = await logIn(world);
+});
+
 test("a download is good once, and for the bundle it was made for", async () => {
   const opened = await api(world, login, "Incidents/OpenIncident", { session: SESSION, reason: "a test" });
   assert.equal(opened.status, 200);
@@ -146,13 +175,21 @@ test("a download is good once, and for the bundle it was made for", async () => 
   assert.equal((await ticket({ id: "../1" })).status, 404);
   assert.equal((await ticket({ id, sha256: "0".repeat(64) })).status, 404);
   const { url, bytes } = JSON.parse((await ticket({ id })).text);
-  assert.equal((await request(world.port, { path: url, headers: { Host: "evil.test" } })).status, 421);
-  assert.equal((await request(world.port, { path: url, headers: { "Sec-Fetch-Site": "cross-site" } })).status, 403);
-  const got = await request(world.port, { path: url });
+  const { Cookie } = login.headers;
+  assert.equal((await request(world.port, { path: url, headers: { Cookie, Host: "evil.test" } })).status, 421);
+  assert.equal((await request(world.port, { path: url, headers: { Cookie, "Sec-Fetch-Site": "cross-site" } })).status, 403);
+  const other = await logIn(world);
+  for (const change of [{}, { Cookie: other.headers.Cookie }]) {
+    assert.equal((await request(world.port, { path: url, headers: change })).status, 404, "without the cookie it was made for");
+  }
+  const got = await request(world.port, { path: url, headers: { Cookie } });
   assert.equal(got.status, 200);
   assert.equal(got.headers["content-length"], String(bytes));
   assert.match(got.headers["content-disposition"], /^attachment; filename="incident-1-\d+\.tar\.zst"$/);
-  assert.equal((await request(world.port, { path: url })).status, 404);
+  assert.equal((await request(world.port, { path: url, headers: { Cookie } })).status, 404);
+  const late = JSON.parse((await request(world.port, { method: "POST", path: "/ticket", headers: other.headers, body: JSON.stringify({ id }) })).text);
+  await request(world.port, { method: "POST", path: "/logout", headers: other.headers, body: "{}" });
+  assert.equal((await request(world.port, { path: late.url, headers: { Cookie: other.headers.Cookie } })).status, 404, "its login has ended");
   await api(world, login, "Incidents/ThawIncident", { id });
 });
 
