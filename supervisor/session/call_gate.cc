@@ -52,9 +52,13 @@ std::string TraceText(const std::string& traceparent) {
                                                      traceparent.substr(36, 16));
 }
 
-// The gateway wants to follow this one.
+// The gateway wants to follow this one: the lowest bit of the flags, the last hexadecimal digit.
 bool IsSampled(const std::string& traceparent) {
-  return !traceparent.empty() && (traceparent.back() - '0') % 2 == 1;
+  if (traceparent.empty()) {
+    return false;
+  }
+  const char digit = traceparent.back();
+  return (digit <= '9' ? digit - '0' : digit - 'a' + 10) % 2 == 1;
 }
 
 // The record of a call is written here and nowhere else: the decision before its effect, then the

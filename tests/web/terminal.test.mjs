@@ -90,14 +90,18 @@ test("a traceparent from the gateway stands in the record and the log", { timeou
   for (const bad of ["00-short-00f067aa0ba902b7-01", `${trace}; rm`, "\u00ff".repeat(10), `00-${"0".repeat(32)}-00f067aa0ba902b7-01`]) {
     await gateway.call("Stat", { context: { session: SESSION }, args: { path: "/tmp" } }, { traceparent: bad }).catch(() => {});
   }
+  // One that is not sampled is in the record, not in the log; the flags are hexadecimal.
+  const other = (flags) => `00-4bf92f3577b34da6a3ce929d0e0e47${flags}-00f067aa0ba902b7-${flags}`;
+  for (const flags of ["0a", "0b"]) await gateway.call("Stat", { context: { session: SESSION }, args: { path: "/workspace" } }, { traceparent: other(flags) });
   gateway.close();
   const lines = await eventually("the calls are written", async () => {
     const all = (await world.creel("audit", "show", "--json", "-n", "0", "--session", SESSION)).trim().split("\n").map((line) => JSON.parse(line));
-    return all.filter((each) => each.event === "call.ended" && each.trace).length >= 2 && all;
+    return all.filter((each) => each.event === "call.ended" && each.trace).length >= 4 && all;
   });
   const traced = lines.filter((each) => each.trace !== undefined);
-  assert.deepEqual([...new Set(traced.map((each) => each.trace))], [trace], "one that is none is not kept");
+  assert.deepEqual([...new Set(traced.map((each) => each.trace))], [trace, other("0a"), other("0b")], "one that is none is not kept");
   assert.deepEqual([...new Set(traced.map((each) => each.tool))].sort(), ["exec", "stat"]);
   assert.deepEqual([...new Set(traced.map((each) => each.event))].sort(), ["call.allowed", "call.ended"]);
-  await eventually("the log tells it", async () => world.supervisor.process.log().includes("trace=4bf92f3577b34da6a3ce929d0e0e4736"));
+  await eventually("the log tells it", async () => ["36", "0b"].every((end) => world.supervisor.process.log().includes(`trace=4bf92f3577b34da6a3ce929d0e0e47${end}`)));
+  assert.ok(!world.supervisor.process.log().includes("trace=4bf92f3577b34da6a3ce929d0e0e470a"));
 });
