@@ -7,12 +7,12 @@ import { eventually, World } from "./support/world.mjs";
 
 const MARKUP = `agent:main:<img src=x onerror=document.title='owned'><script>document.title='owned'</script>"'&amp;`;
 const BIDI = "agent:main:\u202egnp.exe\u2066\u200b\ufeff\u2028x";
-const SENDER = `whatsapp:<b>bold</b>\u202e`;
+const SENDER = "whatsapp:1<b>bold<i>";
 let world;
 let browser;
 
 before(async () => {
-  world = await World.start();
+  world = await World.start({ friends: [SENDER] });
   browser = await Browser.start();
 });
 after(async () => {
@@ -29,7 +29,7 @@ const usable = async (page) => {
 };
 
 test("names are shown as text, and every character of them is seen", { timeout: 200_000 }, async () => {
-  await world.creel("exec", "--sender", "whatsapp:1<b>bold<i>", MARKUP, "--", "sh", "-c", "echo '<h1 id=made>x</h1>'; ln -s x '<img src=y onerror=alert(1)>'");
+  await world.creel("exec", "--sender", SENDER, MARKUP, "--", "sh", "-c", "echo '<h1 id=made>x</h1>'; ln -s x '<img src=y onerror=alert(1)>'");
   const turned = await world.supervisor.creel("exec", BIDI, "--", "true");
   const page = await browser.open(await world.address());
   await page.getByRole("link", { name: "agent:main:<img" }).waitFor();

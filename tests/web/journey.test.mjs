@@ -23,6 +23,7 @@ const noViolations = async (page, what) => assert.equal(await axe(page, what), "
 
 before(async () => {
   world = await World.start({
+    friends: ["whatsapp:+15555550123", "telegram:42"],
     config: `rules:\n  ask-first: {tools: [exec], sessions: ["*:ask"], verdict: ask}\n  no-removing: {tools: [remove], verdict: deny, reason: "nothing is removed here"}\napprovals: {timeout: 10m}\n`,
   });
   world.start(ALPHA, BUSY, ["--sender", "whatsapp:+15555550123"]);

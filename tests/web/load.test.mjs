@@ -9,19 +9,21 @@ import { cpuSeconds, cpuSecondsOf, treeMemory, World } from "./support/world.mjs
 
 const SANDBOXES = Number(process.env.CREEL_WEB_SANDBOXES ?? 200);
 const CALLS = 100;
+const SENDERS = 40;
+const sender = (i) => `whatsapp:${i}`;
 let world;
 let gateway;
 const name = (i) => `agent:main:whatsapp:group:load-${String(i).padStart(3, "0")}`;
 
 before(async () => {
-  world = await World.start();
+  world = await World.start({ friends: Array.from({ length: SENDERS }, (_, i) => sender(i)) });
   gateway = new Gateway(`${world.dir}/run/gateway.sock`);
   let next = 0;
   const began = Date.now();
   await Promise.all(Array.from({ length: 6 }, async () => {
     while (next < SANDBOXES) {
       const i = next++;
-      await gateway.call("OpenSession", { context: { session: name(i), sender: `whatsapp:${i % 40}` } });
+      await gateway.call("OpenSession", { context: { session: name(i), sender: sender(i % SENDERS) } });
     }
   }));
   console.log(`${SANDBOXES} sandboxes opened in ${((Date.now() - began) / 1000).toFixed(0)} s`);
@@ -32,7 +34,7 @@ after(async () => {
 }, { timeout: 900_000 });
 
 test(`${SANDBOXES} sandboxes with ${CALLS} calls a second: the page costs little in the supervisor and in the browser`, { timeout: 600_000 }, async () => {
-  const load = steadily(CALLS, (i) => gateway.call("Stat", { context: { session: name(i % SANDBOXES) }, args: { path: "/workspace" } }));
+  const load = steadily(CALLS, (i) => gateway.call("Stat", { context: { session: name(i % SANDBOXES) }, args: { path: Buffer.from("/workspace") } }));
   const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
   const measure = async (seconds) => {
     const at = Date.now();

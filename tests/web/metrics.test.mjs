@@ -17,6 +17,7 @@ let world;
 
 before(async () => {
   world = await World.start({
+    friends: [SENDER],
     config: `rules:\n  no-removing: {tools: [remove], verdict: deny, reason: "nothing is removed here"}\negress: {hosts: [{name: allowed.test, levels: [friend]}]}\n`,
   });
 });
@@ -34,11 +35,11 @@ const value = (text, series) => {
 };
 
 test("promtool likes them; names are the ecosystem's, labels are bounded and name nobody", { timeout: 200_000 }, async () => {
-  await world.creel("exec", "--sender", SENDER, SESSION, "--", "sh", "-c", "exit 3");
+  assert.equal((await world.supervisor.creel("exec", "--sender", SENDER, SESSION, "--", "sh", "-c", "exit 3")).code, 3);
   await world.creel("open", SESSION).catch(() => {});
   const gateway = new Gateway(`${world.dir}/run/gateway.sock`);
-  await gateway.call("Stat", { context: { session: SESSION }, args: { path: "/workspace" } });
-  await assert.rejects(gateway.call("Remove", { context: { session: SESSION }, args: { path: "/workspace/x" } }));
+  await gateway.call("Stat", { context: { session: SESSION }, args: { path: Buffer.from("/workspace") } });
+  await assert.rejects(gateway.call("Remove", { context: { session: SESSION }, args: { path: Buffer.from("/workspace/x") } }));
   gateway.close();
   const text = await eventually("the calls are counted", async () => {
     const now = await scrape();

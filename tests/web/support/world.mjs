@@ -23,14 +23,14 @@ async function freePort() {
 }
 
 export class World {
-  // `config`: YAML at top level.
-  static async start({ config = "", sandbox = "", hosts = [] } = {}) {
+  // `config`: YAML at top level; `friends`: senders whose sandboxes may be given work.
+  static async start({ config = "", sandbox = "", hosts = [], friends = [] } = {}) {
     const world = new World();
     world.port = await freePort();
     world.base = `http://127.0.0.1:${world.port}`;
     world.supervisor = await Supervisor.start({
       sandbox,
-      config: `web:\n  listen: 127.0.0.1:${world.port}\n  hosts: [${hosts.join(", ")}]\nsessions:\n  max: 400\n  opens_per_minute: 6000\n  max_per_sender: 1000\n${config}`,
+      config: `web:\n  listen: 127.0.0.1:${world.port}\n  hosts: [${hosts.join(", ")}]\nsessions:\n  max: 400\n  opens_per_minute: 6000\n  max_per_sender: 1000\nlevels: {friend: {members: ${JSON.stringify(friends)}}}\n${config}`,
     });
     world.running = new Set();
     return world;
