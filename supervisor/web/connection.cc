@@ -244,8 +244,10 @@ void Connection::LogIn() {
   const std::optional<Logins::Login> login = site_.logins.Redeem(TextOf(body, "token"));
   if (!login) {
     uint64_t left_out = 0;
-    if (site_.refusals.Allow(left_out)) {
-      Tell(site_, "PageLogin failed", "the address is none, was used, or is too old",
+    if (site_.failed_logins.Allow(left_out)) {
+      Tell(site_, "PageLogin failed",
+           fmt::format("the address is none, was used, or is too old{}",
+                       left_out > 0 ? fmt::format("; {} before", left_out) : ""),
            "page from " + address_);
     }
     Refuse(

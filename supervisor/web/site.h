@@ -44,6 +44,8 @@ struct Site {
   std::function<Caller(const std::string& who)> caller;
   std::map<std::string, Ticket> tickets{};
   EventLimiter refusals{};
+  // Of its own, so that no flood of other refusals keeps a failed login out of the record.
+  EventLimiter failed_logins{};
   int connections = 0;
 };
 
