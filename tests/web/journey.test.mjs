@@ -160,11 +160,13 @@ test("by keyboard alone, in the dark", { timeout: 600_000 }, async () => {
   const focused = () => page.evaluate(() => (document.activeElement?.textContent || document.activeElement?.getAttribute("aria-label") || document.activeElement?.id || "").trim());
   // Tab until something is focused whose text fits.
   const tabTo = async (pattern, most = 120) => {
+    const seen = [];
     for (let i = 0; i < most; ++i) {
       await page.keyboard.press("Tab");
-      if (pattern.test(await focused())) return;
+      seen.push(await focused());
+      if (pattern.test(seen.at(-1))) return;
     }
-    assert.fail(`Tab does not lead to ${pattern}`);
+    assert.fail(`Tab does not lead to ${pattern}, but to ${JSON.stringify(seen.slice(0, 40).map((each) => each.slice(0, 40)))}`);
   };
   await page.keyboard.press("/");
   assert.equal(await page.evaluate(() => document.activeElement.id), "filter");
@@ -233,6 +235,8 @@ test("on a phone; and a supervisor that goes away comes back by itself", { timeo
   await page.getByRole("heading", { name: ALPHA }).waitFor();
   await page.waitForTimeout(2500);
   assert.equal(await wide(), false, "a sandbox fits the screen");
+  await page.locator(".screen").scrollIntoViewIfNeeded();
+  await eventually("output is shown", async () => /line \d+/.test(await terminalText(page)));
   await noViolations(page, "phone");
   await screenshot(page, "phone-sandbox");
 

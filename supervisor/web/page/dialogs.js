@@ -1,8 +1,8 @@
 // Questions before something is done, and word of what was done.
-import { el } from "./text.js";
+import { el, visible } from "./text.js";
 
 export function toast(text, kind = "good") {
-  const note = el("div", { class: `toast ${kind}` }, text);
+  const note = el("div", { class: `toast ${kind}` }, visible(text, 600));
   document.getElementById("toasts").append(note);
   setTimeout(() => note.remove(), kind === "bad" ? 12_000 : 6_000);
 }

@@ -50,8 +50,8 @@ class Calls {
     if (!row) {
       row = { outcome: el("td", {}, ""), verdict: el("td"), what: el("td") };
       this.rows.set(line.call, row);
-      row.element = el("tr", {}, el("td", { title: visible(line.at) }, clock(Date.parse(line.at) / 1000)),
-        el("td", {}, value(line.tool, 40)), row.what, row.verdict, row.outcome);
+      row.element = el("tr", {}, el("td", { class: "nowrap", title: visible(line.at) }, clock(Date.parse(line.at) / 1000)),
+        el("td", { class: "nowrap" }, value(line.tool, 40)), row.what, row.verdict, row.outcome);
       this.body.prepend(row.element);
       if (this.rows.size > MOST_CALLS) {
         const [oldest, gone] = this.rows.entries().next().value;

@@ -58,6 +58,8 @@ export class OutputTerminal {
       // A sandbox leads nobody anywhere.
       linkHandler: { activate() {}, allowNonHttpProtocols: false },
     });
+    // Nothing is typed here: Tab leads on, as anywhere else.
+    this.terminal.attachCustomKeyEventHandler((event) => event.key !== "Tab");
     this.terminal.open(place);
     this.fit();
     this.observer = new ResizeObserver(() => this.fit());
