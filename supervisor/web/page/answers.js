@@ -1,7 +1,7 @@
 // What waits for the operator: tool calls, and senders who want in.
 import { call } from "./api.js";
 import { act } from "./dialogs.js";
-import { ago, dateTime, el, seconds, value } from "./text.js";
+import { dateTime, el, seconds, since, value } from "./text.js";
 import { onChange, state } from "./state.js";
 import { facts } from "./sandbox.js";
 
@@ -20,7 +20,7 @@ export function answersView() {
     return el("article", { class: "card ask", "aria-labelledby": title },
       el("h3", { id: title }, value(each.tool, 64), " in ", value(each.session, 160)),
       el("pre", { class: "parameters", tabindex: "0", "aria-label": "Parameters" }, value(each.summary, 1100)),
-      facts([["Sender", each.sender || "unknown"], ["Level", each.level], ["Rule", each.rule], ["Asked", `${ago(seconds(each.createdAt))} ago`], ["Refused by itself in", `${left()} s`]]),
+      facts([["Sender", each.sender || "unknown"], ["Level", each.level], ["Rule", each.rule], ["Asked", since(seconds(each.createdAt))], ["Refused by itself in", `${left()} s`]]),
       el("div", { class: "actions" },
         el("button", { type: "button", class: "primary", "data-answer": `allow-${each.id}`, "aria-describedby": title, onclick: (event) => answer(true, event.currentTarget) }, "Allow once"),
         el("button", { type: "button", class: "danger", "data-answer": `deny-${each.id}`, "aria-describedby": title, onclick: (event) => answer(false, event.currentTarget) }, "Refuse")));
@@ -30,7 +30,7 @@ export function answersView() {
     const title = `pairing-${each.code}`;
     return el("article", { class: "card ask", "aria-labelledby": title },
       el("h3", { id: title }, value(each.name || each.sender, 160), " wants to be let in"),
-      facts([["Sender", `${each.channel}:${each.sender}`], ["Account", each.account], ["Code", each.code], ["Asked", `${ago(seconds(each.createdAt))} ago`]]),
+      facts([["Sender", `${each.channel}:${each.sender}`], ["Account", each.account], ["Code", each.code], ["Asked", since(seconds(each.createdAt))]]),
       el("div", { class: "actions" },
         el("button", { type: "button", class: "primary", "aria-describedby": title, onclick: (event) => act(() => call("Operator/ApprovePairing", { code: each.code }), "Let in as a friend.", event.currentTarget) }, "Let in"),
         el("button", { type: "button", class: "danger", "aria-describedby": title, onclick: (event) => act(() => call("Operator/DenyPairing", { code: each.code }), "Turned down.", event.currentTarget) }, "Turn down")));

@@ -1,7 +1,7 @@
 // Incidents: what stands still, what was kept of it, and its end.
 import { call, download } from "./api.js";
 import { act, ask } from "./dialogs.js";
-import { ago, bytes, dateTime, duration, el, seconds, setText, value, visible } from "./text.js";
+import { bytes, dateTime, duration, el, seconds, setText, since, value, visible } from "./text.js";
 import { onChange, state } from "./state.js";
 import { facts, table } from "./sandbox.js";
 
@@ -33,7 +33,7 @@ export function incidentsView() {
     const rows = [...state.incidents].reverse().map((each) => el("tr", {},
       el("th", { scope: "row" }, el("a", { href: `#/incident/${encodeURIComponent(each.id)}` }, `Incident ${visible(each.id, 20)}`)),
       el("td", {}, badge(each)), el("td", {}, value(each.scope, 160)), el("td", {}, value(each.reason, 200)),
-      el("td", {}, `${ago(seconds(each.openedAt))} ago`), el("td", {}, String(each.sandboxes?.length ?? 0)), el("td", {}, String(each.bundles?.length ?? 0))));
+      el("td", {}, since(seconds(each.openedAt))), el("td", {}, String(each.sandboxes?.length ?? 0)), el("td", {}, String(each.bundles?.length ?? 0))));
     list.replaceChildren(table("Incidents", ["Incident", "State", "About", "Reason", "Opened", "Sandboxes", "Bundles"], rows,
       "There has been no incident. Freezing a sandbox opens one, with its evidence."));
   }

@@ -3,7 +3,7 @@ import { call } from "./api.js";
 import { Chart } from "./charts.js";
 import { act, ask } from "./dialogs.js";
 import { OutputTerminal } from "./terminal.js";
-import { ago, bytes, clock, command, dateTime, duration, el, exitText, seconds, setText, value, visible } from "./text.js";
+import { ago, bytes, clock, command, dateTime, duration, el, exitText, seconds, setText, since, value, visible } from "./text.js";
 import { onChange, state } from "./state.js";
 import { stateBadge } from "./sandboxes.js";
 
@@ -319,7 +319,7 @@ export function sandboxView(id, live) {
     }
     badge.replaceChildren(stateBadge(row.state));
     where.replaceChildren("Sender ", row.sender ? value(row.sender, 120) : "unknown", " · level ", value(row.level || "–", 60),
-      ` · opened ${ago(row.opened)} ago · last call ${ago(row.last)}${row.last && Date.now() / 1000 - row.last > 1.5 ? " ago" : ""}`);
+      ` · opened ${since(row.opened)} · last call ${since(row.last)}`);
     freeze.hidden = row.state === FROZEN;
     thaw.hidden = row.state !== FROZEN;
     reason.hidden = !row.reason;

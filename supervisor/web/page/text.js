@@ -61,6 +61,11 @@ export function ago(at, now = Date.now() / 1000) {
   return `${Math.floor(past / 86400)} d`;
 }
 
+export function since(at) {
+  const past = ago(at);
+  return /^[0-9]/.test(past) ? `${past} ago` : past;
+}
+
 export function clock(at) {
   return at ? new Date(at * 1000).toLocaleTimeString() : "";
 }
