@@ -59,9 +59,14 @@ void OpenInBrowser(const std::string& url) {
   for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
     posix_spawn_file_actions_addopen(&files, fd, "/dev/null", O_RDWR, 0);
   }
+  // It outlives this terminal.
+  posix_spawnattr_t apart;
+  posix_spawnattr_init(&apart);
+  posix_spawnattr_setflags(&apart, POSIX_SPAWN_SETSID);
   pid_t pid = 0;
   // If that fails the address was printed all the same.
-  posix_spawnp(&pid, argv[0], &files, nullptr, argv, environ);
+  posix_spawnp(&pid, argv[0], &files, &apart, argv, environ);
+  posix_spawnattr_destroy(&apart);
   posix_spawn_file_actions_destroy(&files);
 }
 

@@ -2,9 +2,10 @@
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
+import fs from "node:fs";
 import { after, before, test } from "node:test";
 import { Gateway } from "./support/load.mjs";
-import { CREEL, eventually, World } from "./support/world.mjs";
+import { CREEL, eventually, SETUP, World } from "./support/world.mjs";
 
 const SESSION = "agent:main:whatsapp:group:terminal";
 let world;
@@ -74,12 +75,49 @@ test("the page's address is printed, and nothing is drawn where there is no term
   assert.match(out, /SHA-256/);
   assert.equal(err, "");
   // On a terminal it says how far it is.
-  const child = spawn("script", ["-qec", `${CREEL} incident capture ${opened.incident.id}`, "/dev/null"], { env: { PATH: process.env.PATH, CREEL_RUN_DIR: `${world.dir}/run` }, stdio: ["ignore", "pipe", "inherit"] });
+  assert.match(await onTerminal(`${CREEL} incident capture ${opened.incident.id}`), /collecting the evidence \[/);
+  await world.creel("incident", "thaw", opened.incident.id);
+});
+
+// What a command shows on a terminal.
+async function onTerminal(line, env = {}) {
+  const child = spawn("script", ["-qec", line, "/dev/null"], { env: { PATH: process.env.PATH, CREEL_RUN_DIR: `${world.dir}/run`, ...env }, stdio: ["ignore", "pipe", "inherit"] });
   let shown = "";
   child.stdout.on("data", (piece) => (shown += piece));
   await new Promise((resolve) => child.once("exit", resolve));
-  assert.match(shown, /collecting the evidence \[/);
-  await world.creel("incident", "thaw", opened.incident.id);
+  return shown;
+}
+
+// Programs that stand in for others, first on the path.
+function pretend(programs) {
+  const folder = fs.mkdtempSync(`${world.dir}/programs-`);
+  for (const [name, text] of Object.entries(programs)) fs.writeFileSync(`${folder}/${name}`, `#!/bin/sh\n${text}\n`, { mode: 0o755 });
+  return { folder, PATH: `${folder}:${process.env.PATH}` };
+}
+
+test("the page's address is opened where there is a desktop, and only there", { timeout: 60_000 }, async () => {
+  const { folder, PATH } = pretend({ "xdg-open": `printf '%s' "$1" >"$OPENED.new" && mv "$OPENED.new" "$OPENED"` });
+  const opened = (name) => `${folder}/${name}`;
+  const shown = await onTerminal(`${CREEL} page`, { PATH, DISPLAY: ":7", OPENED: opened("desktop") });
+  const [address] = /http:\S+/.exec(shown);
+  await eventually("it is opened", async () => fs.existsSync(opened("desktop")));
+  assert.equal(fs.readFileSync(opened("desktop"), "utf8"), address);
+  await onTerminal(`${CREEL} page`, { PATH, OPENED: opened("console") });
+  await onTerminal(`${CREEL} page --no-open`, { PATH, DISPLAY: ":7", OPENED: opened("told-not-to") });
+  await new Promise((resolve) => setTimeout(resolve, 1000));
+  for (const name of ["console", "told-not-to"]) assert.equal(fs.existsSync(opened(name)), false, name);
+});
+
+test("building the sandbox's image says how far it is, on a terminal alone", { timeout: 60_000 }, async () => {
+  // An engine that has no such image, and takes three steps to build it.
+  const { PATH } = pretend({ docker: 'case "$*" in *build*) echo "Step 1/3 : FROM x"; echo "fetching \\033[2J"; echo "Step 2/3 : RUN y"; echo "Step 3/3 : CMD z" ;; *inspect*debian*) exit 0 ;; *inspect*) exit 1 ;; esac' });
+  const script = `${SETUP}/sandbox-image.sh`;
+  const shown = await onTerminal(script, { PATH, TERM: "xterm" });
+  assert.match(shown, /\[=+ +\] 2\/3/);
+  assert.match(shown, /\[={20}\] 3\/3/);
+  assert.ok(!shown.includes("\x1b[2J"));
+  const quiet = await onTerminal(`${script} 2>&1 | cat`, { PATH, TERM: "xterm" });
+  assert.ok(!quiet.includes("2/3") && !quiet.includes("\x1b"), quiet);
 });
 
 test("a traceparent from the gateway stands in the record and the log", { timeout: 60_000 }, async () => {

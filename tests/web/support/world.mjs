@@ -11,6 +11,7 @@ import { eventually } from "../../e2e/support/process.mjs";
 export { eventually, CREEL };
 
 const BUILD = process.env.CREEL_BUILD_DIR;
+export const SETUP = path.resolve(import.meta.dirname, "../../../docker/setup");
 export const VERIFY = path.join(BUILD, "supervisor/evidence/creel-verify");
 export const SCREENSHOTS = path.join(BUILD, "screenshots");
 
