@@ -30,10 +30,10 @@ const usable = async (page) => {
 
 test("names are shown as text, and every character of them is seen", { timeout: 200_000 }, async () => {
   await world.creel("exec", "--sender", SENDER, MARKUP, "--", "sh", "-c", "echo '<h1 id=made>x</h1>'; ln -s x '<img src=y onerror=alert(1)>'");
-  const turned = await world.supervisor.creel("exec", BIDI, "--", "true");
+  await world.creel("exec", BIDI, "--", "true");
   const page = await browser.open(await world.address());
   await page.getByRole("link", { name: "agent:main:<img" }).waitFor();
-  if (turned.code === 0) await page.getByText("⟨202E⟩gnp.exe⟨2066⟩⟨200B⟩⟨FEFF⟩⟨2028⟩x").waitFor();
+  await page.getByText("⟨202E⟩gnp.exe⟨2066⟩⟨200B⟩⟨FEFF⟩⟨2028⟩x").waitFor();
   const text = await page.evaluate(() => document.body.innerText);
   assert.ok(text.includes("<img src=x onerror=document.title='owned'><script>"), "the markup is seen");
   assert.doesNotMatch(text, /[\u202a-\u202e\u2066-\u2069\u200b\ufeff]/);
