@@ -2,10 +2,12 @@
 
 import assert from "node:assert/strict";
 import fs from "node:fs";
+import http from "node:http";
 import path from "node:path";
 import { after, before, test } from "node:test";
+import { Gateway } from "./support/load.mjs";
 import { axe, Browser, screenshot } from "./support/browser.mjs";
-import { eventually, VERIFY, World } from "./support/world.mjs";
+import { eventually, request, VERIFY, World } from "./support/world.mjs";
 import { run } from "../e2e/support/process.mjs";
 
 const ALPHA = "agent:main:whatsapp:group:alpha";
@@ -15,6 +17,7 @@ const BUSY = "i=0; while :; do i=$((i+1)); printf '\\033[32mline\\033[0m %s\\n' 
 
 let world;
 let browser;
+let outside; // a service of this host
 const clean = (page) => {
   assert.deepEqual(page.seen.foreign, [], "a request went elsewhere");
   assert.deepEqual(page.seen.errors, [], "the page had errors");
@@ -22,9 +25,11 @@ const clean = (page) => {
 const noViolations = async (page, what) => assert.equal(await axe(page, what), "");
 
 before(async () => {
+  outside = http.createServer((_, response) => response.end("hello"));
+  await new Promise((resolve) => outside.listen(0, "127.0.0.1", resolve));
   world = await World.start({
     friends: ["whatsapp:+15555550123", "telegram:42"],
-    config: `rules:\n  ask-first: {tools: [exec], sessions: ["*:ask"], verdict: ask}\n  no-removing: {tools: [remove], verdict: deny, reason: "nothing is removed here"}\napprovals: {timeout: 10m}\n`,
+    config: `rules:\n  ask-first: {tools: [exec], sessions: ["*:ask"], verdict: ask}\n  no-removing: {tools: [remove], verdict: deny, reason: "nothing is removed here"}\napprovals: {timeout: 10m}\negress: {services: [{name: greeter, url: "http://127.0.0.1:${outside.address().port}", levels: [friend], allow: [{path: /hello}]}]}\n`,
   });
   world.start(ALPHA, BUSY, ["--sender", "whatsapp:+15555550123"]);
   world.start(BETA, BUSY, ["--sender", "telegram:42"]);
@@ -34,6 +39,7 @@ before(async () => {
 after(async () => {
   await browser?.stop();
   await world?.stop();
+  outside?.close();
 });
 
 const row = (page, session) => page.getByRole("row").filter({ has: page.getByRole("link", { name: session }) });
@@ -219,6 +225,51 @@ test("by keyboard alone, in the dark", { timeout: 600_000 }, async () => {
   await tabTo(/^Thaw$/);
   await page.keyboard.press("Enter");
   await eventually("it runs again", async () => (await world.supervisor.sessions()).find((each) => each.session === ALPHA).state === "SESSION_STATE_RUNNING");
+  clean(page);
+  await page.close();
+});
+
+test("who wants in is let in or turned down; what got out and what was refused is seen", { timeout: 300_000 }, async () => {
+  const gateway = new Gateway(`${world.dir}/run/gateway.sock`);
+  const knock = async (id, name) => (await gateway.call("Admit", { sender: { channel: "signal", id, name }, chat_id: id, text: "hello" })).verdict;
+  assert.equal(await knock("+15555550777", "Mario"), "ADMIT_VERDICT_PAIR");
+  assert.equal(await knock("+15555550666", "Bowser"), "ADMIT_VERDICT_PAIR");
+  const page = await browser.open(await world.address());
+  await page.getByRole("link", { name: /Waiting for you\s*2/ }).click();
+  const card = (name) => page.getByRole("article").filter({ hasText: name });
+  await card("Mario").getByRole("button", { name: "Let in" }).waitFor();
+  await noViolations(page, "pairings");
+  await screenshot(page, "pairings");
+  // By keyboard, whatever comes meanwhile.
+  await card("Mario").getByRole("button", { name: "Let in" }).focus();
+  assert.equal(await knock("+15555550888", "Luigi"), "ADMIT_VERDICT_PAIR");
+  await card("Luigi").waitFor();
+  await page.keyboard.press("Enter");
+  await card("Mario").waitFor({ state: "detached" });
+  await card("Bowser").getByRole("button", { name: "Turn down" }).click();
+  await card("Bowser").waitFor({ state: "detached" });
+  assert.equal(await knock("+15555550777", "Mario"), "ADMIT_VERDICT_ADMIT");
+  assert.notEqual(await knock("+15555550666", "Bowser"), "ADMIT_VERDICT_ADMIT");
+  await page.getByRole("button", { name: /Revoke signal:\+15555550777/ }).click();
+  await eventually("Mario is out again", async () => (await knock("+15555550777", "Mario")) !== "ADMIT_VERDICT_ADMIT");
+  gateway.close();
+
+  const out = await world.creel("exec", ALPHA, "--", "sh", "-c", "curl -s http://greeter.creel/hello; curl -s http://greeter.creel/other >/dev/null; curl -s https://refused.test/; true");
+  assert.equal(out, "hello");
+  await page.getByRole("link", { name: "Sandboxes" }).click();
+  await page.getByRole("link", { name: ALPHA }).click();
+  const decisions = page.getByRole("region", { name: "Egress decisions" });
+  const decided = (target) => decisions.getByRole("row").filter({ hasText: target });
+  await decided("greeter").filter({ hasText: "/hello" }).getByText("allowed", { exact: true }).waitFor();
+  await decided("greeter").filter({ hasText: "/other" }).getByText("refused", { exact: true }).waitFor();
+  await decided("refused.test").getByText("refused", { exact: true }).waitFor();
+  await noViolations(page, "egress");
+  await screenshot(page, "egress");
+  const metrics = (await request(world.port, { path: "/metrics" })).text;
+  for (const [series, least] of [['creel_egress_requests_total{kind="service",verdict="allow"}', 1], ['creel_egress_requests_total{kind="service",verdict="deny"}', 1], ['creel_egress_requests_total{kind="tunnel",verdict="deny"}', 1]]) {
+    const line = metrics.split("\n").find((each) => each.startsWith(`${series} `));
+    assert.ok(Number(line?.split(" ").at(-1)) >= least, `${series}: ${line}`);
+  }
   clean(page);
   await page.close();
 });

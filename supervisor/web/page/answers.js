@@ -32,8 +32,8 @@ export function answersView() {
       el("h3", { id: title }, value(each.name || each.sender, 160), " wants to be let in"),
       facts([["Sender", `${each.channel}:${each.sender}`], ["Account", each.account], ["Code", each.code], ["Asked", since(seconds(each.createdAt))]]),
       el("div", { class: "actions" },
-        el("button", { type: "button", class: "primary", "aria-describedby": title, onclick: (event) => act(() => call("Operator/ApprovePairing", { code: each.code }), "Let in as a friend.", event.currentTarget) }, "Let in"),
-        el("button", { type: "button", class: "danger", "aria-describedby": title, onclick: (event) => act(() => call("Operator/DenyPairing", { code: each.code }), "Turned down.", event.currentTarget) }, "Turn down")));
+        el("button", { type: "button", class: "primary", "data-answer": `in-${each.code}`, "aria-describedby": title, onclick: (event) => act(() => call("Operator/ApprovePairing", { code: each.code }), "Let in as a friend.", event.currentTarget) }, "Let in"),
+        el("button", { type: "button", class: "danger", "data-answer": `out-${each.code}`, "aria-describedby": title, onclick: (event) => act(() => call("Operator/DenyPairing", { code: each.code }), "Turned down.", event.currentTarget) }, "Turn down")));
   }
 
   function update() {

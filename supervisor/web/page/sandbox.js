@@ -256,7 +256,13 @@ export function sandboxView(id, live) {
 
   async function askEgress() {
     try {
-      const records = ((await call("Egress/ListEgress", { session, limit: 200 })).records ?? []).reverse();
+      // A decision and its end are one line, at the time of the decision.
+      const known = new Map();
+      for (const each of (await call("Egress/ListEgress", { session, limit: 200 })).records ?? []) {
+        const before = known.get(each.number);
+        if (!before?.ended) known.set(each.number, { ...each, at: before?.at ?? each.at });
+      }
+      const records = [...known.values()].reverse();
       egress.replaceChildren(table("Egress decisions", ["Time", "Verdict", "Kind", "Target", "Rule", "Bytes up / down"],
         records.map((each) => {
           const row = cells(clock(seconds(each.at)), verdict(each.allowed, each.allowed ? "allowed" : "refused"), each.kind,

@@ -11,7 +11,7 @@ const PROTO = path.resolve(import.meta.dirname, "../../../proto");
 
 export class Gateway {
   constructor(socket) {
-    const definition = loader.loadSync("creel/gateway/v1/gateway.proto", { includeDirs: [PROTO], keepCase: true });
+    const definition = loader.loadSync("creel/gateway/v1/gateway.proto", { includeDirs: [PROTO], keepCase: true, enums: String });
     const { Gateway: Client } = grpc.loadPackageDefinition(definition).creel.gateway.v1;
     this.client = new Client(`unix:${socket}`, grpc.credentials.createInsecure());
   }
