@@ -12,8 +12,10 @@ using std::chrono::steady_clock;
 
 constexpr std::chrono::milliseconds kFresh{900};
 constexpr char kCgroups[] = "/sys/fs/cgroup";
-// Of one round: what waits for the engine, and what walks through folders.
-constexpr int kEngineTurns = 4;
+// Of one round: what asks the engine, once for each container; what waits for it to measure; and
+// what walks through folders.
+constexpr int kInspectTurns = 25;
+constexpr int kStatsTurns = 4;
 constexpr int kTreeTurns = 1;
 constexpr std::chrono::seconds kAskEngineEvery{5};
 constexpr std::chrono::seconds kSizedEvery{4};
@@ -28,7 +30,8 @@ operator_::v1::ListUsageResponse SandboxMeter::Measure(Deadline deadline) {
     return newest_;
   }
   operator_::v1::ListUsageResponse response;
-  engine_turns_ = kEngineTurns;
+  inspect_turns_ = kInspectTurns;
+  stats_turns_ = kStatsTurns;
   tree_turns_ = kTreeTurns;
   for (auto& [id, known] : known_) {
     known.seen = false;
@@ -52,8 +55,8 @@ operator_::v1::ListUsageResponse SandboxMeter::Measure(Deadline deadline) {
 }
 
 bool SandboxMeter::MeasureOne(const SessionView& view, Known& known, Deadline deadline) {
-  if (!known.info && engine_turns_ > 0 && steady_clock::now() < deadline) {
-    --engine_turns_;
+  if (!known.info && inspect_turns_ > 0 && steady_clock::now() < deadline) {
+    --inspect_turns_;
     if (auto info = engine_.InspectContainer(view.identity.container_id, deadline);
         info.ok() && info->pid > 0) {
       info->json.clear();
@@ -107,10 +110,10 @@ bool SandboxMeter::FromGroups(Known& known) {
 
 bool SandboxMeter::FromEngine(const SessionView& view, Known& known, Deadline deadline) {
   const auto now = steady_clock::now();
-  if (engine_turns_ <= 0 || now - known.asked_at < kAskEngineEvery || now >= deadline) {
+  if (stats_turns_ <= 0 || now - known.asked_at < kAskEngineEvery || now >= deadline) {
     return false;
   }
-  --engine_turns_;
+  --stats_turns_;
   known.asked_at = now;
   const auto stats = engine_.Stats(view.identity.container_id, deadline);
   if (!stats.ok()) {

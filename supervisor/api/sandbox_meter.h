@@ -51,7 +51,8 @@ class SandboxMeter {
   const std::string workdir_;
   Mutex mu_;
   std::map<std::string, Known> known_ ABSL_GUARDED_BY(mu_);  // by container id
-  int engine_turns_ ABSL_GUARDED_BY(mu_) = 0;                // left in this round
+  int inspect_turns_ ABSL_GUARDED_BY(mu_) = 0;               // left in this round
+  int stats_turns_ ABSL_GUARDED_BY(mu_) = 0;
   int tree_turns_ ABSL_GUARDED_BY(mu_) = 0;
   std::chrono::steady_clock::time_point measured_at_ ABSL_GUARDED_BY(mu_);
   operator_::v1::ListUsageResponse newest_ ABSL_GUARDED_BY(mu_);
