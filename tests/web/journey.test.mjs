@@ -31,10 +31,12 @@ before(async () => {
     friends: ["whatsapp:+15555550123", "telegram:42"],
     config: `rules:\n  ask-first: {tools: [exec], sessions: ["*:ask"], verdict: ask}\n  no-removing: {tools: [remove], verdict: deny, reason: "nothing is removed here"}\napprovals: {timeout: 10m}\negress: {services: [{name: greeter, url: "http://127.0.0.1:${outside.address().port}", levels: [friend], allow: [{path: /hello}]}]}\n`,
   });
-  world.start(ALPHA, BUSY, ["--sender", "whatsapp:+15555550123"]);
-  world.start(BETA, BUSY, ["--sender", "telegram:42"]);
+  const busy = [world.start(ALPHA, BUSY, ["--sender", "whatsapp:+15555550123"]), world.start(BETA, BUSY, ["--sender", "telegram:42"])];
   browser = await Browser.start();
-  await eventually("both sandboxes run something", async () => (await world.supervisor.sessions()).filter((each) => each.processes > 0).length === 2);
+  await eventually("both sandboxes run something", async () => {
+    for (const each of busy) assert.equal(each.child.exitCode, null, each.err());
+    return (await world.supervisor.sessions()).filter((each) => each.processes > 0).length === 2;
+  });
 });
 after(async () => {
   await browser?.stop();
