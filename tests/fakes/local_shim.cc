@@ -126,6 +126,13 @@ void WriteAll(int fd, std::string_view data) {
   }
 }
 
+// Before it has become a group of its own there is only the process.
+void Signal(pid_t pid, int signal) {
+  if (kill(-pid, signal) != 0) {
+    kill(pid, signal);
+  }
+}
+
 void Feed(grpc::ServerReaderWriter<RunResponse, RunRequest>& stream, Child& child) {
   RunRequest request;
   while (stream.Read(&request)) {
@@ -140,9 +147,9 @@ void Feed(grpc::ServerReaderWriter<RunResponse, RunRequest>& stream, Child& chil
       size.ws_col = static_cast<unsigned short>(input.resize().columns());
       ioctl(child.out.get(), TIOCSWINSZ, &size);
     } else if (input.has_signal()) {
-      kill(-child.pid, input.signal());
+      Signal(child.pid, input.signal());
     } else if (input.has_stop()) {
-      kill(-child.pid, SIGTERM);
+      Signal(child.pid, SIGTERM);
     }
   }
 }
@@ -206,11 +213,12 @@ grpc::Status LocalShim::Run(grpc::ServerContext* /*context*/,
   auto& started = *response.mutable_event()->mutable_started();
   started.set_process_id(request.start().process_id());
   started.set_pid(child.pid);
-  stream->Write(response);
   {
+    // Whoever has heard of it may stop it.
     const std::lock_guard<std::mutex> lock(mu_);
     running_[request.start().process_id()] = child.pid;
   }
+  stream->Write(response);
 
   std::atomic<bool> ended = false;
   std::thread timer;
@@ -223,7 +231,7 @@ grpc::Status LocalShim::Run(grpc::ServerContext* /*context*/,
         std::this_thread::sleep_for(std::chrono::milliseconds(5));
       }
       if (!ended) {
-        kill(-child.pid, SIGKILL);
+        Signal(child.pid, SIGKILL);
       }
     });
   }
@@ -291,7 +299,7 @@ grpc::Status LocalShim::SendInput(grpc::ServerContext* /*context*/,
   if (found == running_.end() || !request->input().has_stop()) {
     return {grpc::StatusCode::NOT_FOUND, "no such process"};
   }
-  kill(-found->second, SIGKILL);
+  Signal(found->second, SIGKILL);
   return grpc::Status::OK;
 }
 
