@@ -19,7 +19,12 @@ bool JobThreads::Post(std::function<void()> job) {
     }
     ended.swap(ended_);
     jobs_.push_back(std::move(job));
-    if (jobs_.size() > waiting_ && threads_.size() < max_threads_) {
+    if (!idlers_.empty()) {
+      Idler* const last = idlers_.back();
+      idlers_.pop_back();
+      last->called = true;
+      last->changed.SignalOne();
+    } else if (threads_.size() < max_threads_) {
       const auto self = threads_.emplace(threads_.end());
       try {
         *self = std::thread([this, self] { Work(self); });
@@ -32,7 +37,6 @@ bool JobThreads::Post(std::function<void()> job) {
         }
       }
     }
-    changed_.SignalAll();
   }
   for (std::thread& thread : ended) {
     thread.join();
@@ -45,9 +49,11 @@ void JobThreads::Stop() {
   {
     MutexLock hold(mu_);
     stopping_ = true;
-    changed_.SignalAll();
+    for (Idler* idler : idlers_) {
+      idler->changed.SignalOne();
+    }
     while (!threads_.empty()) {
-      changed_.Wait(mu_);
+      one_ended_.Wait(mu_);
     }
     ended.swap(ended_);
   }
@@ -64,25 +70,34 @@ size_t JobThreads::threads() const {
 void JobThreads::Work(Threads::iterator self) {
   MutexLock hold(mu_);
   while (true) {
-    bool timed_out = false;
-    const auto until = std::chrono::steady_clock::now() + idle_;
-    while (jobs_.empty() && !stopping_ && !timed_out) {
-      ++waiting_;
-      timed_out = !changed_.WaitUntil(mu_, until);
-      --waiting_;
+    if (!jobs_.empty()) {
+      std::function<void()> job = std::move(jobs_.front());
+      jobs_.pop_front();
+      mu_.Unlock();
+      job();
+      job = nullptr;
+      mu_.Lock();
+      continue;
     }
-    if (jobs_.empty()) {
+    if (stopping_) {
       break;
     }
-    std::function<void()> job = std::move(jobs_.front());
-    jobs_.pop_front();
-    mu_.Unlock();
-    job();
-    job = nullptr;
-    mu_.Lock();
+    Idler me;
+    idlers_.push_back(&me);
+    const auto until = std::chrono::steady_clock::now() + idle_;
+    bool timed_out = false;
+    while (!me.called && !stopping_ && !timed_out) {
+      timed_out = !me.changed.WaitUntil(mu_, until);
+    }
+    if (!me.called) {
+      std::erase(idlers_, &me);
+      if (jobs_.empty()) {
+        break;
+      }
+    }
   }
   ended_.splice(ended_.end(), threads_, self);
-  changed_.SignalAll();
+  one_ended_.SignalAll();
 }
 
 }  // namespace creel

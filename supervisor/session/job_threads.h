@@ -6,13 +6,15 @@
 #include <functional>
 #include <list>
 #include <thread>
+#include <vector>
 
 #include "supervisor/base/mutex.h"
 
 namespace creel {
 
 // Runs jobs that block, first come, first served, on threads that are made when they are needed
-// and end when they have been idle. Thread-safe.
+// and end when they have been idle. The thread that became idle last is called first, so that those
+// that are not needed end though now and then a job comes. Thread-safe.
 class JobThreads {
  public:
   explicit JobThreads(size_t max_threads = 16,
@@ -31,18 +33,23 @@ class JobThreads {
 
  private:
   using Threads = std::list<std::thread>;
+  // A thread that waits for a job, for as long as it does.
+  struct Idler {
+    CondVar changed;
+    bool called = false;
+  };
 
   void Work(Threads::iterator self);
 
   const size_t max_threads_;
   const std::chrono::milliseconds idle_;
   mutable Mutex mu_;
-  CondVar changed_;
+  CondVar one_ended_;
   std::deque<std::function<void()>> jobs_ ABSL_GUARDED_BY(mu_);
   Threads threads_ ABSL_GUARDED_BY(mu_);
   // Have done their work, or are about to return; to be joined by whoever comes next.
   Threads ended_ ABSL_GUARDED_BY(mu_);
-  size_t waiting_ ABSL_GUARDED_BY(mu_) = 0;
+  std::vector<Idler*> idlers_ ABSL_GUARDED_BY(mu_);
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
 };
 

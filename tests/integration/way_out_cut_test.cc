@@ -39,16 +39,20 @@ for name in names:
         head += more
     if b' 200 ' not in head: sys.exit(head.decode())
     tls = context.wrap_socket(s, server_hostname=name)
+    # What is readable may be the server's tickets and no data.
+    tls.setblocking(False)
     held[tls] = name
 print('open', flush=True)
 cut, end = [], time.time() + 60
 while len(cut) < expected and time.time() < end:
     for tls in select.select(list(held), [], [], 1)[0]:
         try: data = tls.recv(100)
+        except ssl.SSLWantReadError: continue
         except OSError: data = b''
         if not data: cut.append(held.pop(tls))
 # What is left still carries.
 for tls, name in held.items():
+    tls.settimeout(30)
     tls.sendall(b'GET /x HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n' % name.encode())
     got = b''
     while True:

@@ -35,6 +35,26 @@ TEST_SUITE("JobThreads") {
     CHECK(ran == 100);
     CHECK(most == 3);
   }
+
+  TEST_CASE("a job now and then keeps one thread, not as many as once were needed") {
+    JobThreads jobs(4, milliseconds(300));
+    std::atomic<int> running{0};
+    for (int i = 0; i < 4; ++i) {
+      CHECK(jobs.Post([&] {
+        ++running;
+        while (running < 4) {
+          std::this_thread::sleep_for(milliseconds(1));
+        }
+      }));
+    }
+    for (int i = 0; i < 1000 && jobs.threads() > 1; ++i) {
+      std::this_thread::sleep_for(milliseconds(10));
+      CHECK(jobs.Post([] {}));
+    }
+    CHECK(running == 4);
+    CHECK(jobs.threads() == 1);
+  }
+
   TEST_CASE("idle threads end") {
     JobThreads jobs(4, milliseconds(20));
     CHECK(jobs.threads() == 0);
