@@ -438,7 +438,14 @@ KeyError ReadResolvers(const YamlNode& node, Config& config) {
     const size_t colon = each.rfind(':');
     const bool v6 = std::count(each.begin(), each.end(), ':') > 1;
     const std::string address = v6 || colon == std::string::npos ? each : each.substr(0, colon);
-    if (address.find('/') != std::string::npos || !IsCidr(address)) {
+    uint16_t port = 53;
+    bool good_port = true;
+    if (!v6 && colon != std::string::npos) {
+      const char* const end = each.data() + each.size();
+      const auto [stop, error] = std::from_chars(each.data() + colon + 1, end, port);
+      good_port = error == std::errc() && stop == end && port != 0;
+    }
+    if (!good_port || address.find('/') != std::string::npos || !IsCidr(address)) {
       return fmt::format("wants addresses such as 192.0.2.1 or 192.0.2.1:5353, not '{}'",
                          Printable(each, 80));
     }

@@ -32,6 +32,7 @@
 #include "supervisor/sandbox/shim_store.h"
 #include "supervisor/session/call_gate.h"
 #include "supervisor/session/policy_desk.h"
+#include "supervisor/session/read_only_keeper.h"
 #include "supervisor/session/session_manager.h"
 #include "supervisor/session/warm_pool.h"
 #include "supervisor/store/policy_store.h"
@@ -43,6 +44,7 @@ namespace {
 
 constexpr std::chrono::seconds kProbeTimeout{60};
 constexpr std::chrono::seconds kRecoverTimeout{60};
+constexpr std::chrono::seconds kSweepTimeout{10};
 // For calls under way when the doors close.
 constexpr std::chrono::seconds kLastCalls{2};
 
@@ -258,6 +260,7 @@ struct Daemon::Rooms {
   std::unique_ptr<SecretDesk> secrets;
   std::unique_ptr<SessionManager> sessions;
   std::shared_ptr<void> egress_facts;
+  std::unique_ptr<ReadOnlyKeeper> read_only_keeper;
   std::unique_ptr<CallGate> gate;
   std::unique_ptr<IncidentManager> incidents;
   web::Metrics metrics;
@@ -358,6 +361,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config given,
   ASSIGN_OR_RETURN(rooms.sessions, SessionManager::Create(*rooms.host, *rooms.store, rooms.clock));
   rooms.sessions->UseLevels(*rooms.desk);
   rooms.egress_facts = ConnectEgress(*rooms.egress, *rooms.sessions, *rooms.desk);
+  rooms.read_only_keeper = std::make_unique<ReadOnlyKeeper>(*rooms.sessions, *rooms.desk);
   ASSIGN_OR_RETURN(rooms.incidents,
                    IncidentManager::Create({.evidence = {.sessions = *rooms.sessions,
                                                          .audit = *rooms.audit,
@@ -371,6 +375,8 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config given,
                                             .cut = rooms.host->cut_egress,
                                             .restore = rooms.host->restore_egress}));
   RETURN_IF_ERROR(rooms.sessions->Recover(After(kRecoverTimeout)));
+  // The configuration may have become another one meanwhile.
+  rooms.read_only_keeper->Sweep(After(kSweepTimeout));
   rooms.incidents->Resume();
   rooms.gate = CallGate::Create(*rooms.sessions, *rooms.desk, *rooms.audit);
   rooms.page = ListenForPage(config, rooms.clock, rooms.metrics, *rooms.audit);
@@ -462,10 +468,20 @@ absl::StatusOr<ReloadReport> Daemon::Reload() {
   next.sessions = fresh.sessions;
   next.log.level = fresh.log.level;
   report.changed = ChangedSections(*rooms_->desk->config(), next);
-  RETURN_IF_ERROR(rooms_->desk->Reload(next));
+  // All of it counts, or nothing: the way out can refuse what it gets, and goes first.
   RETURN_IF_ERROR(rooms_->egress->Reload(fresh.egress));
+  if (const absl::Status taken = rooms_->desk->Reload(next); !taken.ok()) {
+    if (const absl::Status back =
+            rooms_->egress->Reload((last_read_ ? *last_read_ : *config_).egress);
+        !back.ok()) {
+      spdlog::error("the way out has the new rules, though the configuration was refused: {}",
+                    std::string(back.message()));
+    }
+    return taken;
+  }
   rooms_->egress->credentials().FetchAll();
   TellSecrets(rooms_->egress->credentials(), *rooms_->audit, *rooms_->desk);
+  rooms_->read_only_keeper->Sweep(After(kSweepTimeout));
   rooms_->sessions->SetLimits(fresh.sessions);
   SetLogLevel(fresh.log.level);
   rooms_->audit->Keep(SupervisorEvent("reloaded", config_->file));
@@ -515,6 +531,7 @@ void Daemon::Stop() {
   rooms_->gate.reset();
   rooms_->incidents.reset();
   rooms_->egress_facts.reset();
+  rooms_->read_only_keeper.reset();
   rooms_->sessions.reset();
   rooms_->secrets.reset();
   rooms_->desk.reset();

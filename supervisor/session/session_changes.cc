@@ -416,6 +416,9 @@ absl::Status SessionManagerImpl::ThawBy(const std::string& session, bool inciden
   EndChange(entry);
   if (thawed.ok()) {
     spdlog::info("session \"{}\": {}", Printable(entry->name, 120), lost ? "lost" : "thawed");
+    if (!lost && going_on_) {
+      going_on_(entry->name, deadline);
+    }
   }
   return thawed;
 }

@@ -137,6 +137,10 @@ class SessionManager {
   using LevelListener =
       std::function<void(const std::string& sandbox_id, const std::string& level)>;
   virtual void OnLevelChange(LevelListener fell) { static_cast<void>(fell); }
+  // `on` runs whenever a frozen session goes on, on the thread that thawed it and before that
+  // returns. Set at most once, before calls begin.
+  using GoingOnListener = std::function<void(const std::string& session, Deadline deadline)>;
+  virtual void OnGoingOn(GoingOnListener on) { static_cast<void>(on); }
 
   // The limits of open sandboxes follow their levels as the policy now has them. A fall is
   // followed unasked. Does not wait.

@@ -52,6 +52,7 @@ class SessionManagerImpl final : public SessionManager {
   void UseLevels(PolicyDesk& desk) override;
   [[nodiscard]] std::string LevelOf(const std::string& sandbox_id) const override;
   void OnLevelChange(LevelListener fell) override;
+  void OnGoingOn(GoingOnListener on) override { going_on_ = std::move(on); }
   void FollowLimits() override;
   void Stop() override;
 
@@ -174,6 +175,7 @@ class SessionManagerImpl final : public SessionManager {
 
   // Never calls back, and so may be called with mu_ held.
   WarmPool pool_;
+  GoingOnListener going_on_;
   JobThreads jobs_;
   std::unique_ptr<EventWatcher> events_;
   std::thread timers_;

@@ -318,6 +318,50 @@ TEST_SUITE("PolicyEngine") {
     REQUIRE(command.wait_for(std::chrono::seconds(10)) == std::future_status::ready);
   }
 
+  TEST_CASE("read-only mode ends what runs however it comes to hold") {
+    House house("  stranger: {read_only: true}\n");
+    const std::string file = house.supervisor.dir() + "/creel.yaml";
+    std::ifstream stream(file);
+    const std::string before((std::istreambuf_iterator<char>(stream)), {});
+    // It left its command, and writes until it is ended.
+    const auto tick = [&] {
+      REQUIRE(house
+                  .ExecAs(kFriendId, {"sh", "-c",
+                                      "setsid sh -c 'while :; do date +%s%N > tick; sleep 0.1; "
+                                      "done' > /dev/null 2>&1 &"})
+                  .code() == 0);
+      REQUIRE(Eventually([&] { return !house.supervisor.Read(kSession, "tick").second.empty(); }));
+    };
+    const auto stands_still = [&] {
+      return Eventually([&] {
+        const std::string first = house.supervisor.Read(kSession, "tick").second;
+        std::this_thread::sleep_for(std::chrono::milliseconds(500));
+        return first == house.supervisor.Read(kSession, "tick").second;
+      });
+    };
+    SUBCASE("switched on while the session was frozen, and thawed") {
+      tick();
+      REQUIRE(house.Creel({"freeze", kSession, "--reason", "a look"}).first == 0);
+      house.ReadOnly(true);
+      REQUIRE(house.Creel({"thaw", kSession}).first == 0);
+    }
+    SUBCASE("by a configuration that is read again") {
+      tick();
+      std::ofstream(file) << before << "read_only: true\n";
+      REQUIRE(house.Creel({"policy", "reload"}).first == 0);
+    }
+    SUBCASE("by a configuration that a restart finds") {
+      tick();
+      std::ofstream(file) << before << "read_only: true\n";
+      house.supervisor.Restart(SIGKILL);
+    }
+    SUBCASE("by a fall of the level") {
+      tick();
+      CHECK_FALSE(house.ExecAs(kStrangerId, {"true"}).status.ok());
+    }
+    CHECK(stands_still());
+  }
+
   TEST_CASE("a sandbox has the lowest level that ever reached it, until it is made anew") {
     House house;
     REQUIRE(house.ExecAs(kFriendId, {"true"}).code() == 0);

@@ -137,6 +137,10 @@ TEST_SUITE("EgressKeys") {
         {"egress: {hosts: [{name: a.example}]}", "for whom"},
         {"egress: {hosts: {name: a.example}}", "wants a list"},
         {"egress: {resolvers: [dns.example]}", "wants addresses"},
+        {"egress: {resolvers: ['192.0.2.1:notaport']}", "wants addresses"},
+        {"egress: {resolvers: ['192.0.2.1:']}", "wants addresses"},
+        {"egress: {resolvers: ['192.0.2.1:99999']}", "wants addresses"},
+        {"egress: {resolvers: ['192.0.2.1:0']}", "wants addresses"},
         {"egress: {limits: {connections: 0}}", "connections"},
     };
     for (const auto& row : kRows) {
