@@ -6,12 +6,17 @@
 #include <utility>
 
 #include "supervisor/audit/line.h"
+#include "supervisor/base/escape.h"
 
 namespace creel {
 namespace {
 
+// As AuditEvent::Text keeps it, unless told otherwise.
+constexpr size_t kMaxText = 512;
+
+// The record has the value as it can be printed.
 bool Has(std::string_view line, std::string_view key, const std::string& value) {
-  return line.find(FieldPattern(key, value)) != std::string_view::npos;
+  return line.find(FieldPattern(key, Printable(value, kMaxText))) != std::string_view::npos;
 }
 
 }  // namespace

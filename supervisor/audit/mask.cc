@@ -6,10 +6,13 @@
 #include <cctype>
 #include <iterator>
 
+#include "supervisor/base/crypto.h"
+
 namespace creel {
 namespace {
 
 constexpr size_t kShortest = 6;
+constexpr std::string_view kMark = "[secret ";
 // The mark of Printable().
 constexpr std::string_view kCut = "…";
 
@@ -27,14 +30,19 @@ std::string Base64Stem(std::string_view data) {
   return out;
 }
 
-std::string UrlEncoded(std::string_view data) {
+std::string UrlEncoded(std::string_view data, bool upper) {
   std::string out;
   for (const char c : data) {
     if (std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '-' || c == '_' || c == '.' ||
         c == '~') {
       out += c;
     } else {
-      fmt::format_to(std::back_inserter(out), "%{:02X}", static_cast<unsigned char>(c));
+      const auto byte = static_cast<unsigned char>(c);
+      if (upper) {
+        fmt::format_to(std::back_inserter(out), "%{:02X}", byte);
+      } else {
+        fmt::format_to(std::back_inserter(out), "%{:02x}", byte);
+      }
     }
   }
   return out;
@@ -49,12 +57,32 @@ SecretMask::SecretMask(const std::vector<std::pair<std::string, std::string>>& s
     }
     const std::string instead = fmt::format("[secret {}]", name);
     patterns_.push_back({name, value, instead});
-    if (std::string url = UrlEncoded(value); url != value) {
-      patterns_.push_back({name, std::move(url), instead});
+    for (const bool upper : {true, false}) {
+      if (std::string url = UrlEncoded(value, upper); url != value) {
+        patterns_.push_back({name, std::move(url), instead});
+      }
     }
-    if (std::string base64 = Base64Stem(value); base64.size() >= 8) {
+    // Wherever it begins in what is encoded, as after the user's name of `Authorization: Basic`.
+    for (size_t skip = 0; skip < 3; ++skip) {
+      std::string base64 = Base64Stem(std::string_view(value).substr(skip));
+      if (base64.size() < 8) {
+        continue;
+      }
+      std::string url = base64;
+      std::replace(url.begin(), url.end(), '+', '-');
+      std::replace(url.begin(), url.end(), '/', '_');
+      if (url != base64) {
+        patterns_.push_back({name, std::move(url), instead});
+      }
       patterns_.push_back({name, std::move(base64), instead});
     }
+    std::string hex = Hex(value);
+    std::string upper = hex;
+    std::transform(upper.begin(), upper.end(), upper.begin(), [](char c) {
+      return static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+    });
+    patterns_.push_back({name, std::move(hex), instead});
+    patterns_.push_back({name, std::move(upper), instead});
   }
   std::stable_sort(patterns_.begin(), patterns_.end(), [](const Pattern& a, const Pattern& b) {
     return a.value.size() > b.value.size();
@@ -63,6 +91,10 @@ SecretMask::SecretMask(const std::vector<std::pair<std::string, std::string>>& s
 
 std::string SecretMask::Apply(std::string_view text) const {
   std::string out(text);
+  // Nobody else writes our mark.
+  for (size_t at = out.find(kMark); at != std::string::npos; at = out.find(kMark, at + 2)) {
+    out.insert(at + 1, 1, '\\');
+  }
   for (const Pattern& pattern : patterns_) {
     for (size_t at = out.find(pattern.value); at != std::string::npos;
          at = out.find(pattern.value, at + pattern.instead.size())) {

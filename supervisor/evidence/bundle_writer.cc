@@ -188,7 +188,7 @@ class TarBundleWriter final : public BundleWriter {
                         taken_);
     } else if (std::chrono::steady_clock::now() >= options_.deadline) {
       why = "its time was up";
-    } else if (options_.has_room && ++asked_ % 64 == 1 && !options_.has_room()) {
+    } else if (options_.room && options_.room() == 0) {
       why = "the disk has no more room than sandbox.limits.free_space_floor";
     }
     if (why.empty() && closed_.empty()) {
@@ -218,7 +218,7 @@ class TarBundleWriter final : public BundleWriter {
     // The manifest always has room.
     options_.max_bytes = UINT64_MAX;
     options_.deadline = Deadline::max();
-    options_.has_room = nullptr;
+    options_.room = nullptr;
     closed_.clear();
     RETURN_IF_ERROR(AddText(kManifestName, text));
     if (archive_write_close(archive_.get()) != ARCHIVE_OK) {
@@ -375,7 +375,8 @@ class TarBundleWriter final : public BundleWriter {
   }
 
   [[nodiscard]] uint64_t Left() const {
-    return options_.max_bytes > taken_ ? options_.max_bytes - taken_ : 0;
+    const uint64_t left = options_.max_bytes > taken_ ? options_.max_bytes - taken_ : 0;
+    return options_.room ? std::min(left, options_.room()) : left;
   }
 
   Options options_;
@@ -387,7 +388,6 @@ class TarBundleWriter final : public BundleWriter {
   uint64_t written_ = 0;
   uint64_t taken_ = 0;
   uint64_t count_ = 0;
-  uint64_t asked_ = 0;
   nlohmann::ordered_json members_ = nlohmann::ordered_json::array();
   std::vector<std::string> left_out_;
   uint64_t more_left_out_ = 0;

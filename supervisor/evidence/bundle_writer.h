@@ -27,8 +27,8 @@ class BundleWriter {
     std::shared_ptr<const SigningKey> key;
     // Of all that goes in, before it is compressed.
     uint64_t max_bytes = 4ull << 30;
-    // Asked now and then: false where the disk has too little room to go on.
-    std::function<bool()> has_room{};
+    // Bytes that the disk has to spare. Asked before each member, which is cut to it.
+    std::function<uint64_t()> room{};
     // What comes later is left out.
     Deadline deadline = Deadline::max();
     std::chrono::system_clock::time_point now{};

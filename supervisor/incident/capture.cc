@@ -310,6 +310,16 @@ absl::Status AddGatewayFile(const std::string& path, const TreeBounds& bounds,
   return bundle.AddFile(name, info, fd.get());
 }
 
+// Bytes of `folder`'s disk that may be used without going below `floor`.
+uint64_t RoomAbove(const std::string& folder, uint64_t floor) {
+  struct statvfs info {};
+  if (::statvfs(folder.c_str(), &info) != 0) {
+    return UINT64_MAX;
+  }
+  const uint64_t free = static_cast<uint64_t>(info.f_bavail) * info.f_frsize;
+  return free > floor ? free - floor : 0;
+}
+
 }  // namespace
 
 absl::StatusOr<IncidentBundle> EvidenceCapture::Run(const Incident& incident,
@@ -333,14 +343,8 @@ absl::StatusOr<IncidentBundle> EvidenceCapture::Run(const Incident& incident,
                                          .install_id = rooms_.install_id,
                                          .key = key,
                                          .max_bytes = rooms_.config.incident.max_bundle_bytes,
-                                         .has_room =
-                                             [&folder, floor] {
-                                               struct statvfs info {};
-                                               return ::statvfs(folder.c_str(), &info) != 0 ||
-                                                      static_cast<uint64_t>(info.f_bavail) *
-                                                              info.f_frsize >=
-                                                          floor;
-                                             },
+                                         .room = [&folder,
+                                                  floor] { return RoomAbove(folder, floor); },
                                          .deadline = deadline,
                                          .now = now}));
   RETURN_IF_ERROR(bundle->AddText("incident.json", IncidentToJson(incident)));

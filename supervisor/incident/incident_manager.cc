@@ -210,6 +210,8 @@ std::vector<std::string> IncidentManager::ReachedBy(const std::string& sender) c
   std::set<std::string> ids;
   // Few senders stand in many lines, each in few spellings.
   std::map<std::string, bool, std::less<>> same;
+  // The record has it as it can be printed, and as JSON.
+  const std::string shown = Printable(sender, kMaxReason);
   AuditReader reader(rooms_.evidence.audit.directory(), {});
   while (true) {
     const absl::StatusOr<std::optional<std::string_view>> line = reader.Next();
@@ -221,10 +223,15 @@ std::vector<std::string> IncidentManager::ReachedBy(const std::string& sender) c
       continue;
     }
     const std::string_view rest = (*line)->substr(at + kKey.size());
-    const std::string_view spelling = rest.substr(0, rest.find('"'));
+    size_t end = 0;
+    while (end < rest.size() && rest[end] != '"') {
+      end += rest[end] == '\\' ? 2 : 1;
+    }
+    const std::string_view spelling = rest.substr(0, end);
     auto known = same.find(spelling);
     if (known == same.end()) {
-      known = same.emplace(spelling, SameSender(sender, spelling)).first;
+      const std::string value = FieldOf(**line, "sender").value_or("");
+      known = same.emplace(spelling, SameSender(sender, value) || SameSender(shown, value)).first;
     }
     if (!known->second) {
       continue;
@@ -348,6 +355,7 @@ absl::StatusOr<IncidentManager::Opened> IncidentManager::Open(const OpenRequest&
     MutexLock hold(mu_);
     incident.id = std::to_string(next_++);
     incidents_[NumberOf(incident.id)] = incident;
+    opening_.insert(NumberOf(incident.id));
     ApplyHoldsLocked();
   }
   // And the ways out, before anything else takes time.
@@ -369,21 +377,29 @@ absl::StatusOr<IncidentManager::Opened> IncidentManager::Open(const OpenRequest&
   FreezeAll(incident, opened.problems);
   incident.freeze_took = Since(began);
   Tell("opened", incident, incident.reason);
-  if (request.stop_gateway) {
-    const IncidentConfig& config = rooms_.evidence.config.incident;
-    incident.gateway_stop = RunStopCommand(config.stop_gateway, config.stop_timeout);
-    Tell("gateway_stopped", incident, incident.gateway_stop);
+  {
+    // From here on it can be captured, thawed and torn down.
+    MutexLock hold(mu_);
+    incidents_[NumberOf(incident.id)] = incident;
+    opening_.erase(NumberOf(incident.id));
   }
   if (const absl::Status again = Save(incident); saved.ok()) {
     saved = again;
   }
+  if (request.stop_gateway) {
+    const IncidentConfig& config = rooms_.evidence.config.incident;
+    incident.gateway_stop = RunStopCommand(config.stop_gateway, config.stop_timeout);
+    Tell("gateway_stopped", incident, incident.gateway_stop);
+    const absl::Status again = Change(incident.id, [&](Incident& kept) {
+                                 kept.gateway_stop = incident.gateway_stop;
+                               }).status();
+    if (saved.ok()) {
+      saved = again;
+    }
+  }
   if (!saved.ok()) {
     opened.problems.push_back(
         fmt::format("the incident could not be written down: {}", std::string(saved.message())));
-  }
-  {
-    MutexLock hold(mu_);
-    incidents_[NumberOf(incident.id)] = incident;
   }
   spdlog::warn("incident {} ({}): gate shut in {:.1f} ms, {} sandboxes frozen in {:.0f} ms: {}",
                incident.id, Printable(ScopeText(incident), 120),
@@ -482,6 +498,14 @@ absl::StatusOr<Incident> IncidentManager::Change(const std::string& id,
   return changed;
 }
 
+absl::Status IncidentManager::CheckOpened(const Incident& incident) const {
+  MutexLock hold(mu_);
+  return !opening_.contains(NumberOf(incident.id))
+             ? absl::OkStatus()
+             : absl::FailedPreconditionError(fmt::format(
+                   "incident {} is still being opened; try again in a moment", incident.id));
+}
+
 absl::Status IncidentManager::CheckOpen(const Incident& incident) const {
   return incident.state == IncidentState::kOpen
              ? absl::OkStatus()
@@ -490,9 +514,12 @@ absl::Status IncidentManager::CheckOpen(const Incident& incident) const {
                                incident.state == IncidentState::kThawed ? "thawed" : "torn down"));
 }
 
-absl::StatusOr<IncidentBundle> IncidentManager::Capture(const std::string& id) {
+absl::StatusOr<IncidentBundle> IncidentManager::Capture(const std::string& asked) {
   MutexLock turn(turn_);
-  ASSIGN_OR_RETURN(const Incident incident, Get(id));
+  ASSIGN_OR_RETURN(const Incident incident, Get(asked));
+  RETURN_IF_ERROR(CheckOpened(incident));
+  // As it is named, however it was asked for.
+  const std::string& id = incident.id;
   if (incident.state == IncidentState::kTornDown) {
     return CheckOpen(incident);
   }
@@ -549,6 +576,7 @@ std::vector<IncidentSandbox> IncidentManager::LeaveToOthers(const Incident& inci
 absl::StatusOr<Incident> IncidentManager::Thaw(const std::string& id) {
   MutexLock turn(turn_);
   ASSIGN_OR_RETURN(const Incident incident, Get(id));
+  RETURN_IF_ERROR(CheckOpened(incident));
   RETURN_IF_ERROR(CheckOpen(incident));
   Tell("thawing", incident, "");
   for (const IncidentSandbox& each : LeaveToOthers(incident)) {
@@ -591,6 +619,7 @@ absl::Status IncidentManager::Remove(const IncidentSandbox& sandbox) {
 absl::StatusOr<Incident> IncidentManager::Teardown(const std::string& id, bool without_evidence) {
   MutexLock turn(turn_);
   ASSIGN_OR_RETURN(const Incident incident, Get(id));
+  RETURN_IF_ERROR(CheckOpened(incident));
   RETURN_IF_ERROR(CheckOpen(incident));
   if (incident.bundles.empty() && !without_evidence) {
     return absl::FailedPreconditionError(

@@ -96,6 +96,8 @@ class IncidentManager {
   absl::StatusOr<Incident> Change(const std::string& id,
                                   const std::function<void(Incident&)>& change);
   absl::Status CheckOpen(const Incident& incident) const;
+  // kFailedPrecondition: what it is about is still being frozen.
+  absl::Status CheckOpened(const Incident& incident) const;
 
   const Rooms rooms_;
   const EvidenceCapture capture_;
@@ -104,6 +106,7 @@ class IncidentManager {
   mutable Mutex mu_;
   std::map<uint64_t, Incident> incidents_ ABSL_GUARDED_BY(mu_);
   uint64_t next_ ABSL_GUARDED_BY(mu_) = 1;
+  std::set<uint64_t> opening_ ABSL_GUARDED_BY(mu_);
   JobThreads freezers_{64};
   JobThreads captures_{2};
 };

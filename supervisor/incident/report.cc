@@ -51,12 +51,20 @@ struct Story {
 constexpr std::string_view kMasked = "[secret ";
 constexpr std::string_view kHostRule = "host ";
 
+// Names of services and of what the operator lists; whatever else stands there is no mark of ours.
+bool IsSecretName(std::string_view name) {
+  return std::all_of(name.begin(), name.end(), [](char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '.' || c == '_' || c == '-';
+  });
+}
+
 void SeeSecrets(Story& story, std::string_view line, std::string_view event) {
   for (size_t at = line.find(kMasked); at != std::string_view::npos;
        at = line.find(kMasked, at + 1)) {
     const size_t begin = at + kMasked.size();
     const size_t end = line.find(']', begin);
-    if (end != std::string_view::npos && end > begin && end - begin <= 128) {
+    if (end != std::string_view::npos && end > begin && end - begin <= 128 &&
+        IsSecretName(line.substr(begin, end - begin))) {
       story.secrets[std::string(line.substr(begin, end - begin))].seen.insert(
           event.starts_with("call.")     ? "in a tool call"
           : event == "process.ended"     ? "in what a command wrote"

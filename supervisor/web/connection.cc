@@ -349,6 +349,10 @@ void Connection::MakeTicket() {
 }
 
 void Connection::Download(std::string_view name) {
+  if (request_.method() == http::verb::head) {
+    Refuse(405, "NOT_FOUND", "there is nothing here");
+    return;
+  }
   const auto found = site_.tickets.find(HashOf(name));
   if (found == site_.tickets.end() || found->second.until <= steady_clock::now() ||
       CookieOf(View(request_[http::field::cookie]), site_.cookie_name) != found->second.cookie ||
@@ -387,10 +391,6 @@ void Connection::Download(std::string_view name) {
   }
   response->set(http::field::content_disposition, "attachment; filename=\"" + safe + "\"");
   response->prepare_payload();
-  if (request_.method() == http::verb::head) {
-    Refuse(405, "NOT_FOUND", "there is nothing here");
-    return;
-  }
   // Long ones take their time; each piece has to go on.
   stream_.expires_never();
   http::async_write(stream_, *response,

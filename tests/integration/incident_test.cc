@@ -319,6 +319,52 @@ TEST_SUITE("Incident") {
     CHECK(supervisor.Exec(kSession, {"true"}).code() == 0);
   }
 
+  TEST_CASE("a sender is found by whatever id, and a session under whatever name") {
+    Supervisor supervisor({.extra_config =
+                               "levels:\n  friend:\n    members: ['whatsapp:+15555550101', "
+                               "'irc:ev\\il']\n"});
+    const auto as = [](const std::string& sender) {
+      return [sender](auto& start) { start.mutable_context()->set_sender(sender); };
+    };
+    // A name that turns the direction of writing, opened by somebody else.
+    const std::string session =
+        "agent:main:g:\xe2\x80\xae"
+        "1";
+    REQUIRE(supervisor.Exec(session, {"true"}, as("whatsapp:+15555550101")).code() == 0);
+    REQUIRE(supervisor.Exec(session, {"echo", "of the other"}, as("irc:ev\\il")).code() == 0);
+    operator_::v1::OpenIncidentRequest request;
+    request.set_sender("irc:ev\\il");
+    request.set_reason("this sender asks for too much");
+    request.set_without_capture(true);
+    Operators operators(supervisor);
+    const auto [status, opened] = operators.Open(request);
+    REQUIRE(status.ok());
+    CHECK(opened.incident().sandboxes_size() == 1);
+    REQUIRE(operators.Thaw("1").ok());
+    REQUIRE(operators.Open(About(session)).first.ok());
+    const std::string report = supervisor.Creel({"incident", "report", "2"}).out;
+    CAPTURE(report);
+    CHECK(report.find("echo of the other") != std::string::npos);
+  }
+
+  TEST_CASE("while an incident is being opened nothing else is done with it") {
+    Supervisor supervisor({.extra_config = "incident:\n  stop_gateway: [\"/bin/sleep\", \"3\"]\n"});
+    REQUIRE(supervisor.Exec(kSession, {"true"}).code() == 0);
+    Operators operators(supervisor);
+    operator_::v1::OpenIncidentRequest request = About(kSession);
+    request.set_stop_gateway(true);
+    auto opening = std::async(std::launch::async, [&] { return operators.Open(request); });
+    // It stands still long before the gateway has stopped, and can then be let go on.
+    Operators other(supervisor);
+    REQUIRE(Eventually([&] { return other.Thaw("1").ok(); }));
+    CHECK(supervisor.Exec(kSession, {"true"}).code() == 0);
+    REQUIRE(opening.get().first.ok());
+    const operator_::v1::Incident after = operators.Get("1").second;
+    CHECK(after.state() == "thawed");
+    CHECK_FALSE(after.gateway_stop().empty());
+    CHECK(supervisor.Exec(kSession, {"true"}).code() == 0);
+  }
+
   TEST_CASE("a sender's incident holds every sandbox that the sender reached, and only those") {
     Supervisor supervisor({.extra_config =
                                "levels:\n  friend:\n    members: ['whatsapp:+15555550101', "

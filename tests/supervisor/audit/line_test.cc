@@ -121,6 +121,14 @@ TEST_SUITE("Line") {
     CHECK(mask.Apply("azN5LTBmLXRoZS0wcGVyYXRvcg==").find("azN5") == std::string::npos);
     const std::vector<std::pair<std::string, std::string>> phrase{{"u", "pass word!"}};
     CHECK(SecretMask(phrase).Apply("q=pass%20word%21") == "q=[secret u]");
+    // As `Authorization: Basic` has it, with another alphabet, in hexadecimal digits.
+    CHECK(mask.Apply("dTprM3ktMGYtdGhlLTBwZXJhdG9y").find("LTBwZXJhdG9") == std::string::npos);
+    CHECK(mask.Apply("6b33792d30662d7468652d307065726174 6f72").find("6b33") != std::string::npos);
+    CHECK(mask.Apply("6b33792d30662d7468652d3070657261746f72") == "[secret api]");
+    CHECK(mask.Apply("6B33792D30662D7468652D3070657261746F72") == "[secret api]");
+    CHECK(SecretMask(phrase).Apply("q=pass%20word%21 pass%20word%21") == "q=[secret u] [secret u]");
+    // Our mark is nobody else's to write.
+    CHECK(mask.Apply("a [secret api] b") == "a [\\secret api] b");
     // Cut off, with the mark of who cut it and without.
     CHECK(SecretMask(phrase).Apply("see pass wo") == "see [secret u]");
     CHECK(SecretMask(phrase).Apply("see pass wo…") == "see [secret u]…");
