@@ -1,7 +1,11 @@
 #include <doctest/doctest.h>
+#include <fcntl.h>
+#include <sys/stat.h>
 
+#include <fstream>
 #include <string>
 
+#include "supervisor/base/unique_fd.h"
 #include "tests/supervisor/evidence/bundle_world.h"
 
 namespace creel {
@@ -25,6 +29,28 @@ struct SmallBundle : BundleWorld {
 };
 
 TEST_SUITE("Bundle") {
+  TEST_CASE(
+      "a file that is larger than the disk's room is cut to it, and what follows is left out") {
+    const BundleWorld world;
+    const std::string file = world.top + "/large";
+    std::ofstream(file) << std::string(300'000, 'x');
+    const UniqueFd fd(::open(file.c_str(), O_RDONLY | O_CLOEXEC));
+    struct stat info {};
+    REQUIRE(::fstat(fd.get(), &info) == 0);
+    uint64_t room = 100'000;
+    const auto writer = world.Begin(64u << 20, [&] { return room; });
+    REQUIRE(writer->AddFile("large", info, fd.get()).ok());
+    room = 0;
+    REQUIRE(writer->AddText("late.txt", "x").ok());
+    const auto finished = writer->Finish();
+    REQUIRE(finished.ok());
+    auto members = world.Unpack();
+    CHECK(members["large"].size == 100'000);
+    CHECK(members.count("late.txt") == 0);
+    CHECK(finished->left_out.size() >= 2);
+    CHECK(world.Verify().sound);
+  }
+
   TEST_CASE("what was written verifies, and any tar can read it") {
     const SmallBundle world;
     const BundleReport report = world.Verify();

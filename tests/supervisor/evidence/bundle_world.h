@@ -7,6 +7,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <map>
 #include <memory>
 #include <sstream>
@@ -40,13 +41,15 @@ class BundleWorld {
   }
   ~BundleWorld() { std::filesystem::remove_all(top); }
 
-  std::unique_ptr<BundleWriter> Begin(uint64_t max_bytes = 64u << 20) const {
+  std::unique_ptr<BundleWriter> Begin(uint64_t max_bytes = 64u << 20,
+                                      std::function<uint64_t()> room = {}) const {
     absl::StatusOr<std::unique_ptr<BundleWriter>> writer =
         BundleWriter::Create({.path = path,
                               .incident = "7",
                               .install_id = "0123456789abcdef",
                               .key = key,
                               .max_bytes = max_bytes,
+                              .room = std::move(room),
                               .now = std::chrono::system_clock::now()});
     REQUIRE(writer.ok());
     return *std::move(writer);
