@@ -337,16 +337,16 @@ absl::StatusOr<IncidentBundle> EvidenceCapture::Run(const Incident& incident,
   }
   // The key is the record's, and lives as long as that.
   const std::shared_ptr<const SigningKey> key(std::shared_ptr<void>(), &rooms_.audit.key());
-  ASSIGN_OR_RETURN(const std::unique_ptr<BundleWriter> bundle,
-                   BundleWriter::Create({.path = path,
-                                         .incident = incident.id,
-                                         .install_id = rooms_.install_id,
-                                         .key = key,
-                                         .max_bytes = rooms_.config.incident.max_bundle_bytes,
-                                         .room = [&folder,
-                                                  floor] { return RoomAbove(folder, floor); },
-                                         .deadline = deadline,
-                                         .now = now}));
+  ASSIGN_OR_RETURN(
+      const std::unique_ptr<BundleWriter> bundle,
+      BundleWriter::Create({.path = path,
+                            .incident = incident.id,
+                            .install_id = rooms_.install_id,
+                            .key = key,
+                            .max_bytes = rooms_.config.incident.max_bundle_bytes,
+                            .room = [&folder, floor] { return RoomAbove(folder, floor); },
+                            .deadline = deadline,
+                            .now = now}));
   RETURN_IF_ERROR(bundle->AddText("incident.json", IncidentToJson(incident)));
   RETURN_IF_ERROR(
       bundle->AddText("signing-key.pub", PublicKeyPem(rooms_.audit.key().public_key())));

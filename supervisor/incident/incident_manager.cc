@@ -73,6 +73,17 @@ uint64_t NumberOf(const std::string& id) {
              : std::strtoull(id.c_str(), nullptr, 10);
 }
 
+// What a capture left that was killed: nobody goes on with it, and it can be large.
+void RemoveUnfinished(const std::string& folder) {
+  const auto close = [](DIR* dir) { ::closedir(dir); };
+  const std::unique_ptr<DIR, decltype(close)> dir(::opendir(folder.c_str()), close);
+  while (const dirent* entry = dir == nullptr ? nullptr : ::readdir(dir.get())) {
+    if (std::string_view(entry->d_name).ends_with(".tar.zst.new")) {
+      static_cast<void>(::unlinkat(::dirfd(dir.get()), entry->d_name, 0));
+    }
+  }
+}
+
 }  // namespace
 
 IncidentManager::IncidentManager(const Rooms& rooms) : rooms_(rooms), capture_(rooms.evidence) {}
@@ -118,6 +129,7 @@ absl::Status IncidentManager::Load() {
       continue;
     }
     highest = std::max(highest, number);
+    RemoveUnfinished(Folder(entry->d_name));
     if (found.contains(number)) {
       continue;
     }

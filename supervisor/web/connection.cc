@@ -204,7 +204,13 @@ bool Connection::LetIn() {
     return false;
   }
   login_ = *name;
+  let_in_ = true;
   return true;
+}
+
+void Connection::Drop() {
+  error_code ignored;
+  stream_.socket().close(ignored);
 }
 
 std::string Connection::Who() const { return fmt::format("page {} from {}", login_, address_); }

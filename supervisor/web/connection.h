@@ -26,6 +26,10 @@ class Connection : public std::enable_shared_from_this<Connection> {
   Connection& operator=(const Connection&) = delete;
 
   void Run();
+  // Whether a request of a login ever came over it.
+  [[nodiscard]] bool let_in() const { return let_in_; }
+  // Ends it, whatever is under way.
+  void Drop();
 
  private:
   using Request = boost::beast::http::request<boost::beast::http::string_body>;
@@ -63,6 +67,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::string cookie_;
   std::string key_;
   std::string login_;  // its name, once it was let in
+  bool let_in_ = false;
 };
 
 }  // namespace creel::web

@@ -182,13 +182,40 @@ class WebServer::Impl {
         });
         return;
       }
-      if (site_->connections < kMaxConnections) {
+      if (site_->connections < kMaxConnections || DropStranger()) {
         error_code ignored;
         socket.set_option(tcp::no_delay(true), ignored);
-        std::make_shared<Connection>(*site_, std::move(socket))->Run();
+        const auto connection = std::make_shared<Connection>(*site_, std::move(socket));
+        if (site_->strangers.size() > 4 * static_cast<size_t>(kMaxConnections)) {
+          std::erase_if(site_->strangers, [](const auto& each) {
+            const auto alive = each.lock();
+            return alive == nullptr || alive->let_in();
+          });
+        }
+        site_->strangers.push_back(connection);
+        connection->Run();
       }
       Accept();
     });
+  }
+
+  // Anybody on this host can connect: that must not keep the operator out.
+  bool DropStranger() {
+    auto& strangers = site_->strangers;
+    while (!strangers.empty()) {
+      const std::shared_ptr<Connection> oldest = strangers.front().lock();
+      strangers.pop_front();
+      if (oldest == nullptr || oldest->let_in()) {
+        continue;
+      }
+      oldest->Drop();
+      if (uint64_t left_out = 0; site_->refusals.Allow(left_out)) {
+        spdlog::warn("page: {} connections are open; the oldest without a login gives way",
+                     site_->connections);
+      }
+      return true;
+    }
+    return false;
   }
 
   const Rooms rooms_;

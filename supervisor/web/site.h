@@ -3,8 +3,10 @@
 #include <boost/asio/io_context.hpp>
 #include <chrono>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -29,6 +31,8 @@ struct Ticket {
   std::chrono::steady_clock::time_point until;
 };
 
+class Connection;
+
 // What all connections share; of the io_context's thread alone.
 struct Site {
   boost::asio::io_context& io;
@@ -47,6 +51,8 @@ struct Site {
   // Of its own, so that no flood of other refusals keeps a failed login out of the record.
   EventLimiter failed_logins{};
   int connections = 0;
+  // Those that came without a login yet, the oldest first: they give way when there are too many.
+  std::deque<std::weak_ptr<Connection>> strangers{};
 };
 
 // Writes down who came and went.

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import http from "node:http";
+import net from "node:net";
 import { after, before, test } from "node:test";
 import { Browser } from "./support/browser.mjs";
 import { api, eventually, logIn, request, World } from "./support/world.mjs";
@@ -109,6 +110,25 @@ test("only what operator.sock serves can be called, with what it takes", async (
   await api(world, login, "Operator/ThawSession", { session: SESSION });
   const acts = await world.creel("audit", "show", "--json", "-n", "0", "--event", "operator.act");
   assert.doesNotMatch(acts, /somebody else/);
+});
+
+test("whoever opens connections without a login does not keep the operator out", async () => {
+  const idle = [];
+  try {
+    for (let i = 0; i < 300; ++i) {
+      const socket = net.connect(world.port, "127.0.0.1");
+      socket.on("error", () => {});
+      idle.push(socket);
+      await new Promise((resolve) => socket.once("connect", resolve));
+    }
+    for (let i = 0; i < 5; ++i) {
+      const { status } = await api(world, login, "Operator/ListSessions", {});
+      assert.equal(status, 200);
+    }
+    assert.equal((await request(world.port, { path: "/metrics" })).status, 200);
+  } finally {
+    for (const socket of idle) socket.destroy();
+  }
 });
 
 test("a token is good once, and old ones are not", async () => {
