@@ -42,6 +42,7 @@ constexpr uint32_t kMaxHeader = 16u << 10;
 constexpr uint64_t kMaxBody = 256u << 10;
 constexpr size_t kMaxKey = 512;
 constexpr char kJson[] = "application/json";
+constexpr std::string_view kOpenPage = "creel.operator.v1.Page/OpenPage";
 
 // Nothing but the page's own files runs, and nothing that is written into it is markup.
 constexpr char kPolicy[] =
@@ -284,6 +285,11 @@ void Connection::LogOut() {
 }
 
 void Connection::Call(std::string_view method) {
+  if (method == kOpenPage) {
+    // A login must not make others that outlive it.
+    Refuse(403, "PERMISSION_DENIED", "addresses of the page are made by `creel page` alone");
+    return;
+  }
   stream_.expires_never();
   site_.calls.Unary(method, request_.body(), site_.caller(Who()),
                     [self = shared_from_this()](OperatorCalls::Reply reply) mutable {

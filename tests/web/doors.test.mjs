@@ -104,6 +104,8 @@ test("only what operator.sock serves can be called, with what it takes", async (
     assert.ok(answer.status >= 400 && answer.status < 500, `${body.slice(0, 40)}: ${answer.status} ${answer.text}`);
   }
   assert.equal((await request(world.port, { ...FREEZE, headers: login.headers, body: "x".repeat(400 << 10) })).status, 413);
+  // A login makes no others.
+  assert.equal((await api(world, login, "Page/OpenPage")).status, 403);
   assert.equal(await frozen(), false);
   // The record's key for who is the page cannot be claimed at the socket or by headers.
   assert.equal((await request(world.port, { ...FREEZE, headers: { ...login.headers, "creel-page-by": "somebody else" } })).status, 200);
