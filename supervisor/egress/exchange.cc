@@ -68,7 +68,10 @@ void Exchange::Begin() {
       [this, alive = std::weak_ptr<int>(alive_), &loop = connection_.house().loop,
        here = std::this_thread::get_id()](absl::StatusOr<std::shared_ptr<const Secret>> secret) {
         if (std::this_thread::get_id() == here) {
-          OnSecret(secret);
+          // Also from a reload, long after this was left.
+          if (!alive.expired()) {
+            OnSecret(secret);
+          }
           return;
         }
         loop.Post([this, alive, secret = std::move(secret)] {

@@ -98,6 +98,19 @@ struct House {
     MutexLock lock(mu);
     asker = other;
   }
+  size_t Count(Record::Phase phase) {
+    MutexLock lock(mu);
+    return static_cast<size_t>(
+        std::count_if(records.begin(), records.end(),
+                      [phase](const Record& record) { return record.phase == phase; }));
+  }
+  // Waits until so many were decided.
+  void Decided(size_t count) {
+    for (int i = 0; i < 2000 && Count(Record::Phase::kDecided) < count; ++i) {
+      usleep(10'000);
+    }
+    REQUIRE(Count(Record::Phase::kDecided) >= count);
+  }
   // The last record that ended, once there are so many.
   Record Ended(size_t count) {
     for (int i = 0; i < 2000; ++i) {
@@ -330,6 +343,38 @@ TEST_SUITE("Proxy") {
     const std::string reply = peer.Hear("");
     CHECK(reply.starts_with("HTTP/1.1 503"));
     CHECK_FALSE(Holds(reply, "/does/not"));
+    CHECK(upstream.connections() == 0);
+  }
+
+  TEST_CASE("who waits for a credential is told that its service went, who hung up is not") {
+    Upstream upstream(Echo);
+    const EgressConfig config = WithService(
+        upstream.port(), {.kind = EgressCredential::Kind::kBearer,
+                          .name = {},
+                          .user = {},
+                          .file = {},
+                          .env = {},
+                          .command = {"/bin/sh", "-c", "sleep 3; echo s3cr3t-key-value"}});
+    House house(config);
+    static constexpr size_t kGone = 8;
+    {
+      std::vector<Peer> gone;
+      for (size_t i = 0; i < kGone; ++i) {
+        gone.push_back(house.Connect());
+        gone.back().Say(Get("/"));
+      }
+      house.Decided(kGone);
+    }
+    house.Ended(kGone);
+    Peer waits = house.Connect();
+    waits.Say(Get("/"));
+    house.Decided(kGone + 1);
+    EgressConfig without = config;
+    without.resolvers = {house.dns.address()};
+    without.services.clear();
+    CHECK(house.proxy->Reload(without).ok());
+    CHECK(waits.Hear("").starts_with("HTTP/1.1 503"));
+    CHECK(house.Count(Record::Phase::kEnded) == kGone + 1);
     CHECK(upstream.connections() == 0);
   }
 
