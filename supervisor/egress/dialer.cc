@@ -45,13 +45,13 @@ absl::Status CheckAddresses(const std::vector<IpAddress>& addresses, const Desti
 class Dialer::Attempt : public std::enable_shared_from_this<Attempt> {
  public:
   Attempt(Dialer& dialer, Destination to, Deadline deadline, Done done)
-      : dialer_(dialer),
-        loop_(dialer.loop_),
+      : loop_(dialer.loop_),
+        tls_(dialer.tls_),
         to_(std::move(to)),
         deadline_(deadline),
         done_(std::move(done)) {}
 
-  void Begin() {
+  void Begin(Resolver& resolver) {
     const auto left = deadline_ - std::chrono::steady_clock::now();
     timer_ = loop_.After(left, [weak = weak_from_this()] {
       if (const auto self = weak.lock()) {
@@ -75,7 +75,7 @@ class Dialer::Attempt : public std::enable_shared_from_this<Attempt> {
       OnAddresses(std::vector<IpAddress>{*literal});
       return;
     }
-    dialer_.resolver_.Resolve(to_.host, [weak = weak_from_this()](const auto& addresses) {
+    resolver.Resolve(to_.host, [weak = weak_from_this()](const auto& addresses) {
       if (const auto self = weak.lock()) {
         self->OnAddresses(addresses);
       }
@@ -175,7 +175,7 @@ class Dialer::Attempt : public std::enable_shared_from_this<Attempt> {
       if (!to_.tls) {
         stream_ = MakePlainStream(std::move(socket_));
       } else {
-        auto made = dialer_.tls_.Make(std::move(socket_), to_.host, to_.ca);
+        auto made = tls_.Make(std::move(socket_), to_.host, to_.ca);
         if (!made.ok()) {
           End(made.status());
           return;
@@ -226,8 +226,9 @@ class Dialer::Attempt : public std::enable_shared_from_this<Attempt> {
     socket_.reset();
   }
 
-  Dialer& dialer_;
-  EventLoop& loop_;  // outlives the dialer, as the last references to this may
+  // These outlive the dialer, as this may: a reload makes another one.
+  EventLoop& loop_;
+  TlsClient& tls_;
   const Destination to_;
   const Deadline deadline_;
   Done done_;
@@ -243,7 +244,7 @@ class Dialer::Attempt : public std::enable_shared_from_this<Attempt> {
 
 std::shared_ptr<void> Dialer::Dial(Destination to, Deadline deadline, Done done) {
   auto attempt = std::make_shared<Attempt>(*this, std::move(to), deadline, std::move(done));
-  attempt->Begin();
+  attempt->Begin(resolver_);
   return {attempt.get(), [attempt](void*) { attempt->Cancel(); }};
 }
 

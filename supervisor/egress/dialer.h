@@ -29,7 +29,7 @@ struct Destination {
 // Makes connections to upstreams, without blocking. For the loop's thread alone.
 class Dialer {
  public:
-  // All must outlive it.
+  // All must outlive it; `loop` and `tls` also what it began.
   Dialer(EventLoop& loop, Resolver& resolver, TlsClient& tls)
       : loop_(loop), resolver_(resolver), tls_(tls) {}
 
