@@ -195,6 +195,14 @@ bool Exchange::Fail(int status, const std::string& reason) {
   return false;
 }
 
+bool Exchange::FailMalformed(const std::string& part, const absl::Status& why) {
+  if (service_ != nullptr) {
+    return Fail(502, fmt::format("the reply's {} is malformed", part));
+  }
+  return Fail(502,
+              fmt::format("the reply's {} is malformed: {}", part, std::string(why.message())));
+}
+
 bool Exchange::MoveRequest(bool& moved) {
   while (!up_broken_ && up_.size() < kMaxWaiting && (upgraded_ || !body_.done())) {
     std::string& in = connection_.in();
@@ -308,8 +316,7 @@ bool Exchange::ReadReply() {
     const absl::StatusOr<std::optional<size_t>> end =
         FindHeadEnd(reply_in_, searched_, connection_.house().limits().head_bytes);
     if (!end.ok()) {
-      return Fail(502, fmt::format("the reply's head is malformed: {}",
-                                   std::string(end.status().message())));
+      return FailMalformed("head", end.status());
     }
     searched_ = reply_in_.size();
     if (!end->has_value()) {
@@ -328,8 +335,7 @@ bool Exchange::ReadReply() {
 bool Exchange::OnReplyHead(std::string_view text) {
   const absl::StatusOr<ResponseHead> head = ParseResponseHead(text);
   if (!head.ok()) {
-    return Fail(502, fmt::format("the reply's head is malformed: {}",
-                                 std::string(head.status().message())));
+    return FailMalformed("head", head.status());
   }
   const bool upgraded = head->status == 101;
   if (upgraded && !with_upgrade_) {
@@ -340,8 +346,7 @@ bool Exchange::OnReplyHead(std::string_view text) {
   }
   const absl::StatusOr<Framing> framing = FramingOf(*head, head_.method);
   if (!framing.ok()) {
-    return Fail(502, fmt::format("the reply's head is malformed: {}",
-                                 std::string(framing.status().message())));
+    return FailMalformed("head", framing.status());
   }
   const Header* const coding = FindHeader(head->headers, "Content-Encoding");
   if (secret_ != nullptr && coding != nullptr && !EqualsIgnoreCase(coding->value, "identity")) {
@@ -389,8 +394,7 @@ bool Exchange::TakeReplyBody() {
   while (!reply_->done() && !reply_in_.empty()) {
     const absl::StatusOr<size_t> taken = reply_->Take(reply_in_, plain, SIZE_MAX);
     if (!taken.ok()) {
-      return Fail(502, fmt::format("the reply's body is malformed: {}",
-                                   std::string(taken.status().message())));
+      return FailMalformed("body", taken.status());
     }
     reply_in_.erase(0, *taken);
   }

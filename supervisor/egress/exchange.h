@@ -43,6 +43,8 @@ class Exchange final : public Carrier {
   bool OnUpstreamEnd(bool clean);
   // The reply cannot go on: refuses if none has begun, else breaks off.
   bool Fail(int status, const std::string& reason);
+  // Of a service it does not say why: that quotes the reply, which may hold the credential.
+  bool FailMalformed(const std::string& part, const absl::Status& why);
 
   Connection& connection_;
   const std::shared_ptr<const Rules> rules_;

@@ -330,6 +330,37 @@ TEST_SUITE("Proxy") {
     }
   }
 
+  TEST_CASE("what is malformed in a service's reply is not quoted") {
+    static constexpr char kSecret[] = "s3cr3t-key-value";
+    setenv("CREEL_TEST_KEY", kSecret, 1);
+    const std::string start = "HTTP/1.1 200 OK\r\n";
+    const std::string key = kSecret;
+    for (const std::string& text : {start + key + "\r\n\r\n", start + "X_" + key + ": 1\r\n\r\n",
+                                    start + "Transfer-Encoding: " + key + "\r\n\r\n",
+                                    start + "Content-Length: " + key + "\r\n\r\n",
+                                    start + "Transfer-Encoding: chunked\r\n\r\n" + key + "\r\n"}) {
+      CAPTURE(text);
+      Upstream upstream([&text](Peer& peer) {
+        peer.Hear("\r\n\r\n");
+        peer.Say(text);
+      });
+      House house(WithService(upstream.port(), {.kind = EgressCredential::Kind::kHeader,
+                                                .name = "X-Key",
+                                                .user = {},
+                                                .file = {},
+                                                .env = "CREEL_TEST_KEY",
+                                                .command = {}}));
+      Peer peer = house.Connect();
+      peer.Say(Get("/"));
+      const std::string reply = peer.Hear("");
+      CHECK_FALSE(Holds(reply, kSecret));
+      CHECK(peer.ended());
+      const Record record = house.Ended(1);
+      CHECK(Holds(record.reason, "is malformed"));
+      CHECK_FALSE(Holds(record.reason, kSecret));
+    }
+  }
+
   TEST_CASE("a credential that cannot be had is told without its source, and nothing is sent") {
     Upstream upstream(Echo);
     House house(WithService(upstream.port(), {.kind = EgressCredential::Kind::kBearer,
