@@ -149,6 +149,10 @@ std::string WhyNot(const EgressRoute& route, const UrlTarget& to, const RequestH
         !MatchesFreely(pattern, header->value)) {
       return fmt::format("the header '{}' must be of the form '{}'", name, pattern);
     }
+    // What Connection names goes no further than this, but for Upgrade, which is written anew.
+    if (ListHolds(head.headers, "Connection", name) && !EqualsIgnoreCase(name, "Upgrade")) {
+      return fmt::format("the header '{}' must go on, and Connection takes it away", name);
+    }
   }
   const absl::StatusOr<Framing> framing = FramingOf(head);
   if (framing.ok() && framing->kind == Framing::Kind::kLength &&

@@ -118,6 +118,9 @@ TEST_SUITE("EgressRules") {
     CHECK(Ask("http://gowa.creel/send/message", Request("POST")).allowed);
     CHECK(
         Ask("http://gowa.creel/search?q=a&limit=10", Request("GET", {{"X-Kind", "abc"}})).allowed);
+    CHECK(Ask("http://gowa.creel/search?q=a",
+              Request("GET", {{"X-Kind", "abc"}, {"Connection", "close, X-Other"}}))
+              .allowed);
     const struct {
       const char* url;
       RequestHead head;
@@ -148,6 +151,10 @@ TEST_SUITE("EgressRules") {
         {"http://gowa.creel/search?q=a&q=b", Request("GET", {{"X-Kind", "abc"}})},
         {"http://gowa.creel/search?q=a", Request("GET")},
         {"http://gowa.creel/search?q=a", Request("GET", {{"X-Kind", "b"}})},
+        {"http://gowa.creel/search?q=a",
+         Request("GET", {{"X-Kind", "abc"}, {"Connection", "close, x-kind"}})},
+        {"http://gowa.creel/search?q=a",
+         Request("GET", {{"X-Kind", "abc"}, {"Connection", "close"}, {"connection", "X-Kind"}})},
     };
     for (const auto& row : kRows) {
       CAPTURE(row.url);
