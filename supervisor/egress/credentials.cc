@@ -18,7 +18,6 @@
 
 #include "supervisor/base/clock.h"
 #include "supervisor/base/unique_fd.h"
-#include "supervisor/egress/masker.h"
 #include "supervisor/egress/target.h"
 
 extern char** environ;
@@ -181,6 +180,7 @@ absl::StatusOr<Secret> FetchSecret(const EgressCredential& credential) {
   } else if (credential.kind == Kind::kHeader) {
     secret.header = text;
   }
+  secret.tree = std::make_shared<const SecretTree>(secret.forms);
   return secret;
 }
 

@@ -14,6 +14,7 @@
 #include "supervisor/base/mutex.h"
 #include "supervisor/base/status.h"
 #include "supervisor/config/egress_config.h"
+#include "supervisor/egress/masker.h"
 
 namespace creel::egress {
 
@@ -22,8 +23,10 @@ struct Secret {
   std::string value{};
   // The value of the header that carries it; empty for a query parameter.
   std::string header{};
-  // For a Masker: the value and what is made of it, in the forms in which it may be echoed.
+  // The value and what is made of it, in the forms in which it may be echoed.
   std::vector<std::string> forms{};
+  // The same, for a Masker.
+  std::shared_ptr<const SecretTree> tree{};
 };
 
 // What the operator is shown of a credential; never its value.

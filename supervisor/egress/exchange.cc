@@ -19,8 +19,9 @@ namespace {
 constexpr size_t kPiece = 64u << 10;
 // What may wait for a side that is slower than the other.
 constexpr size_t kMaxWaiting = 256u << 10;
-// Pieces in one turn.
+// Pieces in one turn; less where each byte is looked at, as all sandboxes share one thread.
 constexpr int kTurns = 16;
+constexpr int kMaskedTurns = 1;
 
 // Whether a connection that was kept is still there, and silent.
 bool IsQuiet(int fd) {
@@ -91,8 +92,8 @@ void Exchange::OnSecret(const absl::StatusOr<std::shared_ptr<const Secret>>& sec
     return;
   }
   secret_ = *secret;
-  masker_ =
-      std::make_unique<Masker>(secret_ == nullptr ? std::vector<std::string>() : secret_->forms);
+  masker_ = secret_ == nullptr ? std::make_unique<Masker>(std::vector<std::string>())
+                               : std::make_unique<Masker>(secret_->tree);
   Connect();
 }
 
@@ -168,7 +169,8 @@ void Exchange::Step() {
   if (upstream_ == nullptr) {
     return;
   }
-  for (int turn = 0; turn < kTurns; ++turn) {
+  const int turns = secret_ == nullptr ? kTurns : kMaskedTurns;
+  for (int turn = 0; turn < turns; ++turn) {
     bool moved = false;
     if (!MoveRequest(moved) || !MoveReply(moved)) {
       return;

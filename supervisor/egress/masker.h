@@ -1,17 +1,61 @@
 #pragma once
 
+#include <array>
+#include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace creel::egress {
+
+// Secrets, made ready to be looked for all at once in one pass over a text, whatever it holds (the
+// automaton of Aho and Corasick). Immutable.
+class SecretTree {
+ public:
+  // What is shorter than this is too common to be looked for.
+  static constexpr size_t kShortest = 4;
+
+  explicit SecretTree(const std::vector<std::string>& secrets);
+
+  // Where a reader stands: behind the longest end of what it has read that begins a secret.
+  using Place = uint32_t;
+  static constexpr Place kStart = 0;
+
+  [[nodiscard]] Place Next(Place from, unsigned char byte) const;
+  // Whether `byte` leads anywhere from the start.
+  [[nodiscard]] bool Begins(unsigned char byte) const { return first_[byte] != kStart; }
+  // How many bytes were read that may become a secret.
+  [[nodiscard]] size_t Depth(Place place) const { return nodes_[place].depth; }
+  // The length of the longest secret that has ended here; 0: none has.
+  [[nodiscard]] size_t Match(Place place) const { return nodes_[place].match; }
+  [[nodiscard]] bool empty() const { return nodes_.size() == 1; }
+
+ private:
+  struct Node {
+    Place child = kStart;    // the first of them
+    Place sibling = kStart;  // the next
+    Place shorter = kStart;  // that of the longest end of this which begins a secret
+    uint32_t depth = 0;
+    uint32_t match = 0;
+    unsigned char byte = 0;
+  };
+
+  [[nodiscard]] Place ChildOf(Place place, unsigned char byte) const;
+  void Add(std::string_view secret);
+
+  std::vector<Node> nodes_{Node()};
+  std::array<Place, 256> first_{};
+};
 
 // Puts asterisks in place of secrets in a stream that comes in pieces. Each occurrence is replaced
 // by as many bytes, so lengths stay what they were said to be.
 class Masker {
  public:
-  // What is shorter than four bytes is too common to be looked for.
-  explicit Masker(std::vector<std::string> secrets);
+  explicit Masker(std::shared_ptr<const SecretTree> secrets) : secrets_(std::move(secrets)) {}
+  explicit Masker(const std::vector<std::string>& secrets)
+      : Masker(std::make_shared<const SecretTree>(secrets)) {}
 
   // Appends to `out` what can be passed on now. Only bytes that may be the beginning of a secret
   // are held back until more has come.
@@ -20,17 +64,13 @@ class Masker {
   void Finish(std::string& out);
 
   [[nodiscard]] std::string Masked(std::string_view text) const;
-  // Occurrences so far.
-  [[nodiscard]] size_t found() const { return found_; }
 
  private:
-  void Move(std::string& out, bool last);
-
-  std::vector<std::string> secrets_;
-  bool first_[256] = {};  // bytes that a secret begins with
-  std::string held_;      // as it came
-  size_t cover_ = 0;      // so many bytes at the front of held_ are the end of a secret
-  size_t found_ = 0;
+  std::shared_ptr<const SecretTree> secrets_;
+  SecretTree::Place place_ = SecretTree::kStart;
+  // What may be the beginning of a secret, as it is to be passed on.
+  std::string held_;
+  size_t passed_ = 0;  // so many of its bytes were
 };
 
 // `value` in the forms in which a reply may echo it: as it is, percent-encoded, as base64, and

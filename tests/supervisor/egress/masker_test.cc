@@ -2,7 +2,12 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <cstddef>
+#include <ctime>
+#include <random>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace creel::egress {
@@ -18,6 +23,24 @@ std::string InPieces(const std::vector<std::string>& secrets, const std::string&
   }
   masker.Finish(out);
   return out;
+}
+
+// The same by the plainest of means.
+std::string Plainly(const std::vector<std::string>& secrets, const std::string& text) {
+  std::string out = text;
+  for (const std::string& secret : secrets) {
+    for (size_t at = text.find(secret); at != std::string::npos && secret.size() >= 4;
+         at = text.find(secret, at + 1)) {
+      std::fill_n(out.begin() + static_cast<std::ptrdiff_t>(at), secret.size(), '*');
+    }
+  }
+  return out;
+}
+
+double CpuSeconds() {
+  timespec now{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
 }
 
 TEST_SUITE("Masker") {
@@ -49,6 +72,41 @@ TEST_SUITE("Masker") {
     }
   }
 
+  TEST_CASE("whatever the secrets and the pieces, each occurrence is covered, and nothing else") {
+    std::mt19937 random(7);
+    const auto text_of = [&random](size_t most, const std::string& letters) {
+      std::string text(random() % most, ' ');
+      std::generate(text.begin(), text.end(), [&] { return letters[random() % letters.size()]; });
+      return text;
+    };
+    for (int i = 0; i < 3000; ++i) {
+      const std::string letters = i % 2 == 0 ? "ab" : "abc*";
+      std::vector<std::string> secrets(random() % 5);
+      std::generate(secrets.begin(), secrets.end(), [&] { return text_of(10, letters); });
+      const std::string text = text_of(60, letters);
+      CAPTURE(secrets);
+      CAPTURE(text);
+      CHECK(InPieces(secrets, text, 1 + random() % 9) == Plainly(secrets, text));
+    }
+  }
+
+  TEST_CASE("looking takes no longer where a long secret begins at every byte of the text") {
+    const std::string piece = std::string((64u << 10) - 1, 'k') + "Y";
+    const auto took = [&piece](size_t length) {
+      Masker masker({std::string(length, 'k') + "X"});
+      size_t passed = 0;
+      const double begin = CpuSeconds();
+      for (int i = 0; i < 64; ++i) {
+        std::string out;
+        masker.Feed(piece, out);
+        passed += out.size();
+      }
+      CHECK(passed == 64 * piece.size());
+      return CpuSeconds() - begin;
+    };
+    CHECK(took(8000) < 4 * took(5));
+  }
+
   TEST_CASE("only what may be the beginning of a secret is held back") {
     Masker masker({"secret"});
     std::string out;
@@ -58,7 +116,19 @@ TEST_SUITE("Masker") {
     CHECK(out == "data: one\n\n");
     masker.Feed("cond", out);
     CHECK(out == "data: one\n\nsecond");
-    CHECK(masker.found() == 0);
+  }
+
+  TEST_CASE("what is covered already is not held back") {
+    Masker masker({"secret-secret", "secret"});
+    std::string out;
+    masker.Feed("a secret", out);
+    CHECK(out == "a ******");
+    masker.Feed("-sec", out);
+    CHECK(out == "a ******");
+    masker.Feed("ret", out);
+    CHECK(out == "a *************");
+    masker.Feed("-x", out);
+    CHECK(out == "a *************-x");
   }
 
   TEST_CASE("nothing to look for changes nothing, and short values are not looked for") {
