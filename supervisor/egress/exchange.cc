@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <thread>
 #include <utility>
 
@@ -22,6 +23,8 @@ constexpr size_t kMaxWaiting = 256u << 10;
 // Pieces in one turn; less where each byte is looked at, as all sandboxes share one thread.
 constexpr int kTurns = 16;
 constexpr int kMaskedTurns = 1;
+// After this long without a byte a reply pauses.
+constexpr std::chrono::milliseconds kPause{30};
 
 // Whether a connection that was kept is still there, and silent.
 bool IsQuiet(int fd) {
@@ -48,7 +51,7 @@ Exchange::Exchange(Connection& connection, std::shared_ptr<const Rules> rules,
       framing_(FramingOrNone(head_)),
       body_(framing_) {}
 
-Exchange::~Exchange() = default;
+Exchange::~Exchange() { connection_.house().loop.Cancel(pause_); }
 
 void Exchange::Begin() {
   if (const Header* const expect = FindHeader(head_.headers, "Expect")) {
@@ -388,8 +391,19 @@ bool Exchange::OnReplyHead(std::string_view text) {
 bool Exchange::TakeReplyBody() {
   if (upgraded_) {
     bytes_down_ += reply_in_.size();
-    masker_->Feed(reply_in_, connection_.out());
+    std::string_view rest = reply_in_;
+    while (!rest.empty()) {
+      // No secret goes on over the head of the next frame.
+      bool ended = false;
+      const size_t taken = frames_.Take(rest, ended);
+      masker_->Feed(rest.substr(0, taken), connection_.out());
+      if (ended) {
+        masker_->Finish(connection_.out());
+      }
+      rest.remove_prefix(taken);
+    }
     reply_in_.clear();
+    ArmPause();
     return true;
   }
   std::string plain;
@@ -415,7 +429,34 @@ bool Exchange::TakeReplyBody() {
   } else {
     connection_.out() += masked;
   }
-  return reply_->done() ? OnReplyDone() : true;
+  if (reply_->done()) {
+    return OnReplyDone();
+  }
+  ArmPause();
+  return true;
+}
+
+void Exchange::ArmPause() {
+  EventLoop& loop = connection_.house().loop;
+  loop.Cancel(std::exchange(pause_, 0));
+  if (masker_->CanRelease()) {
+    pause_ = loop.After(kPause, [this] { OnPause(); });
+  }
+}
+
+void Exchange::OnPause() {
+  pause_ = 0;
+  if (connection_.carrier_.get() != this) {
+    return;  // it has ended, and is about to go
+  }
+  std::string held;
+  masker_->Release(held);
+  if (chunked_) {
+    AppendChunk(held, connection_.out());
+  } else {
+    connection_.out() += held;
+  }
+  connection_.Step();
 }
 
 bool Exchange::OnReplyDone() {

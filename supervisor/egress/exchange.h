@@ -7,6 +7,7 @@
 #include "supervisor/egress/connection.h"
 #include "supervisor/egress/http_body.h"
 #include "supervisor/egress/masker.h"
+#include "supervisor/egress/websocket.h"
 
 namespace creel::egress {
 
@@ -40,6 +41,10 @@ class Exchange final : public Carrier {
   bool OnReplyHead(std::string_view head);
   bool TakeReplyBody();
   bool OnReplyDone();
+  // Has what the masker holds back passed on if nothing more comes soon, so that a reply that
+  // pauses is not short of its last bytes.
+  void ArmPause();
+  void OnPause();
   bool OnUpstreamEnd(bool clean);
   // The reply cannot go on: refuses if none has begun, else breaks off.
   bool Fail(int status, const std::string& reason);
@@ -73,6 +78,8 @@ class Exchange final : public Carrier {
   bool chunked_ = false;  // the reply to the sandbox is
   std::unique_ptr<BodyReader> reply_;
   std::unique_ptr<Masker> masker_;
+  FrameReader frames_;  // of the reply, once upgraded
+  EventLoop::Id pause_ = 0;
   uint64_t bytes_up_ = 0;
   uint64_t bytes_down_ = 0;
   // Gone with this: what was left with others finds out by it.

@@ -103,6 +103,13 @@ void Masker::Feed(std::string_view in, std::string& out) {
   held_.assign(text, decided);
 }
 
+void Masker::Release(std::string& out) {
+  if (CanRelease()) {
+    out.append(held_, passed_);
+    passed_ = held_.size();
+  }
+}
+
 void Masker::Finish(std::string& out) {
   out.append(held_, passed_);
   held_.clear();

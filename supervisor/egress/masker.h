@@ -60,6 +60,12 @@ class Masker {
   // Appends to `out` what can be passed on now. Only bytes that may be the beginning of a secret
   // are held back until more has come.
   void Feed(std::string_view in, std::string& out);
+  // Nothing came for a while: appends what is held back where that is less than the shortest
+  // secret. Should it prove to have begun one, the rest of that is still covered.
+  void Release(std::string& out);
+  [[nodiscard]] bool CanRelease() const {
+    return held_.size() > passed_ && held_.size() < SecretTree::kShortest;
+  }
   // Nothing more comes: appends what was held back.
   void Finish(std::string& out);
 

@@ -118,6 +118,31 @@ TEST_SUITE("Masker") {
     CHECK(out == "data: one\n\nsecond");
   }
 
+  TEST_CASE("a short piece that is held can be let go, and the rest of a secret is still covered") {
+    Masker masker({"secret"});
+    std::string out;
+    masker.Feed("a se", out);
+    CHECK(masker.CanRelease());
+    masker.Release(out);
+    CHECK(out == "a se");
+    CHECK_FALSE(masker.CanRelease());
+    masker.Feed("c", out);
+    CHECK(out == "a se");
+    masker.Release(out);
+    CHECK(out == "a sec");
+    masker.Feed("re", out);
+    CHECK_FALSE(masker.CanRelease());
+    masker.Release(out);
+    CHECK(out == "a sec");
+    masker.Feed("t, se", out);
+    CHECK(out == "a sec***, ");
+    masker.Release(out);
+    masker.Feed("ven se", out);
+    CHECK(out == "a sec***, seven ");
+    masker.Finish(out);
+    CHECK(out == "a sec***, seven se");
+  }
+
   TEST_CASE("what is covered already is not held back") {
     Masker masker({"secret-secret", "secret"});
     std::string out;

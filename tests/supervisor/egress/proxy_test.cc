@@ -155,6 +155,30 @@ EgressConfig WithService(uint16_t port, EgressCredential credential = {}) {
   return config;
 }
 
+// The credential s3cr3t-key-value, in a header.
+EgressCredential TestKey() {
+  setenv("CREEL_TEST_KEY", "s3cr3t-key-value", 1);
+  return {.kind = EgressCredential::Kind::kHeader,
+          .name = "X-Key",
+          .user = {},
+          .file = {},
+          .env = "CREEL_TEST_KEY",
+          .command = {}};
+}
+
+// What asks for a websocket, and what grants it.
+const std::string kSwitch =
+    "Connection: Upgrade\r\nUpgrade: websocket\r\n"
+    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+const std::string kSwitched =
+    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+
+// One text of a websocket's, shorter than 126 bytes.
+std::string Frame(const std::string& text) {
+  return std::string("\x81") + static_cast<char>(text.size()) + text;
+}
+
 EgressConfig WithHost(uint16_t port) {
   EgressConfig config;
   config.hosts = {{.name = "a.example",
@@ -409,32 +433,56 @@ TEST_SUITE("Proxy") {
     CHECK(upstream.connections() == 0);
   }
 
-  TEST_CASE("a websocket goes both ways, masked on the way back") {
+  TEST_CASE("a websocket goes both ways, masked on the way back, each frame at once") {
     Upstream upstream([](Peer& peer) {
       const std::string head = peer.Take("\r\n\r\n");
       if (!Holds(head, "Upgrade: websocket") || Holds(head, "Extensions")) {
         return;
       }
-      peer.Say(
-          "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
-          "Connection: Upgrade\r\nSec-WebSocket-Accept: x\r\n\r\n");
-      const std::string said = peer.Hear("ping");
-      peer.Say("echo " + said + " s3cr3t-key-value");
+      peer.Say(kSwitched);
+      // Ends as the credential begins.
+      CHECK(Holds(peer.Take("ping"), "ping"));
+      peer.Say(Frame("hello s3cr3t"));
+      CHECK(Holds(peer.Take("pong"), "pong"));
+      peer.Say(Frame("echo s3cr3t-key-value") + Frame("s3cr3t-key"));
+      CHECK(Holds(peer.Take("more"), "more"));
+      // Pauses within a frame, in the middle of the credential.
+      const std::string last = Frame("a s3cr3t-key-value");
+      peer.Say(last.substr(0, 6));
+      CHECK(Holds(peer.Take("rest"), "rest"));
+      peer.Say(last.substr(6));
+      peer.Hear("");
     });
-    setenv("CREEL_TEST_KEY", "s3cr3t-key-value", 1);
-    House house(WithService(upstream.port(), {.kind = EgressCredential::Kind::kHeader,
-                                              .name = "X-Key",
-                                              .user = {},
-                                              .file = {},
-                                              .env = "CREEL_TEST_KEY",
-                                              .command = {}}));
+    House house(WithService(upstream.port(), TestKey()));
     Peer peer = house.Connect();
-    peer.Say(Get("/ws",
-                 "Connection: Upgrade\r\nUpgrade: websocket\r\n"
-                 "Sec-WebSocket-Extensions: permessage-deflate\r\n"));
+    peer.Say(Get("/ws", kSwitch + "Sec-WebSocket-Extensions: permessage-deflate\r\n"));
     CHECK(Holds(peer.Take("\r\n\r\n"), "101"));
     peer.Say("ping");
-    CHECK(peer.Hear("") == "echo ping ****************");
+    CHECK(peer.Take("s3cr3t") == Frame("hello s3cr3t"));
+    peer.Say("pong");
+    CHECK(peer.Take("s3cr3t-key") == Frame("echo ****************") + Frame("s3cr3t-key"));
+    peer.Say("more");
+    CHECK(peer.Take("a s3") == Frame("a s3cr3t-key-value").substr(0, 6));
+    peer.Say("rest");
+    CHECK(peer.Take("**************") == "**************");
+  }
+
+  TEST_CASE("a reply that pauses is not short of its last bytes") {
+    for (const bool chunked : {true, false}) {
+      CAPTURE(chunked);
+      Upstream upstream([chunked](Peer& peer) {
+        peer.Hear("\r\n\r\n");
+        peer.Say(chunked ? "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n7\r\nfirst s\r\n"
+                         : "HTTP/1.1 200 OK\r\nContent-Length: 25\r\n\r\nfirst s");
+        peer.Hear("");
+      });
+      House house(WithService(upstream.port(), TestKey()));
+      Peer peer = house.Connect();
+      peer.Say(Get("/stream"));
+      const std::string end = chunked ? "1\r\ns\r\n" : "first s";
+      CHECK(peer.Hear(end).ends_with(end));
+      CHECK_FALSE(peer.ended());
+    }
   }
 
   TEST_CASE("a tunnel carries TLS for its own name, and nothing else") {
