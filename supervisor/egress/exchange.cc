@@ -353,8 +353,12 @@ bool Exchange::OnReplyHead(std::string_view text) {
   if (!framing.ok()) {
     return FailMalformed("head", framing.status());
   }
-  const Header* const coding = FindHeader(head->headers, "Content-Encoding");
-  if (secret_ != nullptr && coding != nullptr && !EqualsIgnoreCase(coding->value, "identity")) {
+  const bool compressed =
+      std::any_of(head->headers.begin(), head->headers.end(), [](const Header& header) {
+        return EqualsIgnoreCase(header.name, "Content-Encoding") &&
+               !EqualsIgnoreCase(header.value, "identity");
+      });
+  if (secret_ != nullptr && compressed) {
     return Fail(502, "the reply is compressed, so that the credential could not be masked in it");
   }
   if (service_ != nullptr && service_->max_reply_bytes != 0 &&

@@ -79,8 +79,8 @@ class Masker {
   size_t passed_ = 0;  // so many of its bytes were
 };
 
-// `value` in the forms in which a reply may echo it: as it is, percent-encoded, as base64, and
-// escaped for JSON.
+// `value` in the forms in which a reply may echo it: as it is, percent-encoded, as base64, in
+// hexadecimal, and escaped for JSON or HTML.
 std::vector<std::string> FormsOf(std::string_view value);
 
 }  // namespace creel::egress

@@ -169,6 +169,16 @@ TEST_SUITE("Masker") {
       CAPTURE(text);
       CHECK(masker.Masked("<" + text + ">") == "<" + std::string(text.size(), '*') + ">");
     }
+    const Masker other(FormsOf("a/b&c <d>'\"+e"));
+    for (const std::string text :
+         {"a/b%26c%20%3Cd%3E%27%22%2Be", "a%2fb%26c%20%3cd%3e%27%22%2be",
+          "a/b%26c+%3Cd%3E%27%22%2Be", "612f622663203c643e27222b65", "612F622663203C643E27222B65",
+          "a/b\\u0026c \\u003cd\\u003e'\\\"+e",
+          "a\\/b\\u0026c \\u003Cd\\u003E\\u0027\\u0022\\u002Be", "a/b&amp;c &lt;d&gt;&#39;&#34;+e",
+          "a/b&amp;c &lt;d&gt;&#x27;&quot;+e", "a/b&amp;c &lt;d&gt;'\"+e", "a/b&c <d>'\\\"+e"}) {
+      CAPTURE(text);
+      CHECK(other.Masked("<" + text + ">") == "<" + std::string(text.size(), '*') + ">");
+    }
     // Behind a scheme's name, or anything else.
     const Masker bearer(FormsOf("s3cr3t-value"));
     for (const std::string text : {"QmVhcmVyIHMzY3IzdC12YWx1ZQ==", "eEJlYXJlciBzM2NyM3QtdmFsdWU=",
