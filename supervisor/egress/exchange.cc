@@ -32,6 +32,20 @@ bool IsQuiet(int fd) {
   return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN;
 }
 
+// The value of the header that is there once; else null.
+const std::string* Once(const std::vector<Header>& headers, std::string_view name) {
+  return CountHeaders(headers, name) == 1 ? &FindHeader(headers, name)->value : nullptr;
+}
+
+// Whether `reply`, a 101, takes the handshake of `request`.
+bool IsWebSocket(const RequestHead& request, const ResponseHead& reply) {
+  const std::string* const key = Once(request.headers, "Sec-WebSocket-Key");
+  const std::string* const upgrade = Once(reply.headers, "Upgrade");
+  const std::string* const accept = Once(reply.headers, "Sec-WebSocket-Accept");
+  return key != nullptr && upgrade != nullptr && accept != nullptr &&
+         EqualsIgnoreCase(*upgrade, "websocket") && *accept == WebSocketAccept(*key);
+}
+
 Framing FramingOrNone(const RequestHead& head) {
   const absl::StatusOr<Framing> framing = FramingOf(head);
   return framing.ok() ? *framing : Framing{};
@@ -345,6 +359,9 @@ bool Exchange::OnReplyHead(std::string_view text) {
   const bool upgraded = head->status == 101;
   if (upgraded && !with_upgrade_) {
     return Fail(502, "the upstream upgrades a connection that nobody asked it to");
+  }
+  if (upgraded && !IsWebSocket(head_, *head)) {
+    return Fail(502, "the upstream upgrades the connection to something else than the websocket");
   }
   if (head->status < 200 && !upgraded) {
     return true;  // another head follows

@@ -1,6 +1,11 @@
 #include "supervisor/egress/websocket.h"
 
+#include <openssl/sha.h>
+
 #include <algorithm>
+#include <array>
+
+#include "supervisor/egress/target.h"
 
 namespace creel::egress {
 namespace {
@@ -20,6 +25,13 @@ size_t LengthBytes(uint8_t second) {
 }
 
 }  // namespace
+
+std::string WebSocketAccept(std::string_view key) {
+  const std::string text = std::string(key) + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+  std::array<unsigned char, SHA_DIGEST_LENGTH> digest;
+  SHA1(reinterpret_cast<const unsigned char*>(text.data()), text.size(), digest.data());
+  return Base64({reinterpret_cast<const char*>(digest.data()), digest.size()});
+}
 
 size_t FrameReader::HeadBytes() const {
   if (head_.size() < 2) {

@@ -7,6 +7,9 @@
 
 namespace creel::egress {
 
+// What a server that takes a handshake with this Sec-WebSocket-Key says in Sec-WebSocket-Accept.
+std::string WebSocketAccept(std::string_view key);
+
 // Finds where the frames of one direction of a WebSocket end (RFC 6455, section 5.2).
 class FrameReader {
  public:

@@ -469,6 +469,27 @@ TEST_SUITE("Proxy") {
     CHECK(peer.Take("**************") == "**************");
   }
 
+  TEST_CASE("only the websocket that was asked for is one") {
+    const std::string start = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n";
+    const std::string accept = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n";
+    for (const std::string& text :
+         {start + "Upgrade: websocket\r\n\r\n", start + "Upgrade: h2c\r\n" + accept + "\r\n",
+          start + accept + "\r\n",
+          start + "Upgrade: websocket\r\nUpgrade: h2c\r\n" + accept + "\r\n",
+          start +
+              "Upgrade: websocket\r\nSec-WebSocket-Accept: c3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"}) {
+      CAPTURE(text);
+      Upstream upstream([&text](Peer& peer) {
+        peer.Hear("\r\n\r\n");
+        peer.Say(text);
+      });
+      House house(WithService(upstream.port(), TestKey()));
+      Peer peer = house.Connect();
+      peer.Say(Get("/ws", kSwitch));
+      CHECK(peer.Hear("").starts_with("HTTP/1.1 502"));
+    }
+  }
+
   TEST_CASE("a reply that pauses is not short of its last bytes") {
     for (const bool chunked : {true, false}) {
       CAPTURE(chunked);
