@@ -18,12 +18,19 @@ struct Range {
 
 // IANA's special-purpose registries, but for documentation.
 constexpr Range kV4[] = {
-    {"0.0.0.0", 8, "this network"},    {"10.0.0.0", 8, "private"},
-    {"100.64.0.0", 10, "carrier NAT"}, {"127.0.0.0", 8, "loopback"},
-    {"169.254.0.0", 16, "link-local"}, {"172.16.0.0", 12, "private"},
-    {"192.0.0.0", 24, "protocol"},     {"192.88.99.0", 24, "6to4 relay"},
-    {"192.168.0.0", 16, "private"},    {"198.18.0.0", 15, "benchmarking"},
-    {"224.0.0.0", 4, "multicast"},     {"240.0.0.0", 4, "reserved or broadcast"},
+    {"0.0.0.0", 8, "this network"},
+    {"10.0.0.0", 8, "private"},
+    {"100.64.0.0", 10, "carrier NAT"},
+    {"127.0.0.0", 8, "loopback"},
+    {"169.254.0.0", 16, "link-local"},
+    {"172.16.0.0", 12, "private"},
+    {"168.63.129.16", 32, "a cloud's metadata"},
+    {"192.0.0.0", 24, "protocol"},
+    {"192.88.99.0", 24, "6to4 relay"},
+    {"192.168.0.0", 16, "private"},
+    {"198.18.0.0", 15, "benchmarking"},
+    {"224.0.0.0", 4, "multicast"},
+    {"240.0.0.0", 4, "reserved or broadcast"},
 };
 constexpr Range kV6[] = {
     {"::", 128, "unspecified"},   {"::1", 128, "loopback"},     {"64:ff9b:1::", 48, "local NAT64"},
