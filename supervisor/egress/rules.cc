@@ -16,9 +16,12 @@ namespace {
 constexpr size_t kShown = 120;
 
 // By these a server may take a request for another one than the rules have seen.
-constexpr std::array<std::string_view, 7> kOverrides{
-    "X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override", "X-Original-Method",
-    "X-Original-URL",         "X-Rewrite-URL", "X-Forwarded-Prefix"};
+constexpr std::array<std::string_view, 13> kOverrides{
+    "X-HTTP-Method-Override", "X-HTTP-Method",      "X-Method-Override",
+    "X-Original-Method",      "X-Original-URL",     "X-Rewrite-URL",
+    "X-Forwarded-Prefix",     "X-Method",           "X-HTTP-Verb",
+    "Method-Override",        "X-Forwarded-Method", "X-Override-URL",
+    "X-Forwarded-Uri"};
 constexpr std::array<std::string_view, 2> kOverrideParameters{"_method", "X-HTTP-Method-Override"};
 
 std::string LevelOf(const Asker& asker) { return asker.level.empty() ? "stranger" : asker.level; }
