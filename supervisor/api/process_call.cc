@@ -140,6 +140,7 @@ class ProcessCall final : public grpc::ServerBidiReactor<Request, Response>,
       context = &in_.start().context();
       call.tool = "exec";
       call.summary = Summary(in_.start().spec());
+      call.command = &in_.start().spec();
       detach_ = in_.start().detach();
       blocks_ = in_.start().spec().overflow() == shim::v1::OVERFLOW_BLOCK;
     } else {

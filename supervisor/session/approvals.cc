@@ -7,6 +7,7 @@
 
 #include "supervisor/base/crypto.h"
 #include "supervisor/base/escape.h"
+#include "supervisor/policy/tools.h"
 
 namespace creel {
 namespace {
@@ -29,6 +30,32 @@ ApprovalAnswer AnswerOf(const std::string& state) {
          : state == "allowed" ? ApprovalAnswer::kAllowed
          : state == "expired" ? ApprovalAnswer::kExpired
                               : ApprovalAnswer::kDenied;
+}
+
+// Whether a tool that was approved does its work with this call.
+bool Serves(const ApprovalSubject& approved, const GrantedCall& call) {
+  const ToolFacts tool = DescribeTool(approved.tool);
+  const ToolFacts verb = DescribeTool(call.tool);
+  if (verb.name == "exec") {
+    return tool.name == "exec" && !approved.line.empty() && approved.line == call.line;
+  }
+  if (tool.name == "exec") {
+    return verb.name == "stat";
+  }
+  const bool on_programs =
+      std::find(verb.groups.begin(), verb.groups.end(), "group:runtime") != verb.groups.end();
+  switch (tool.effect) {
+    case ToolEffect::kShell:
+      return on_programs;
+    case ToolEffect::kWrites:
+      return !on_programs &&
+             (verb.effect == ToolEffect::kReads || verb.effect == ToolEffect::kWrites);
+    case ToolEffect::kReads:
+    case ToolEffect::kSends:
+    case ToolEffect::kUnknown:
+      break;
+  }
+  return !on_programs && verb.effect == ToolEffect::kReads;
 }
 
 }  // namespace
@@ -121,11 +148,14 @@ absl::StatusOr<ApprovalAnswer> Approvals::Use(const std::string& id,
     record.state = "used";
     RETURN_IF_ERROR(Annotate(store_.Put(record), "write the approval down"));
     found->second = record;
-    if (!subject.tool_call_id.empty()) {
-      grants_.push_back({.session = subject.session,
-                         .tool_call_id = subject.tool_call_id,
-                         .until = clock_.Steady() + kGrantLasts,
-                         .uses = kGrantUses});
+    const bool again = std::any_of(records_.begin(), records_.end(), [&](const auto& each) {
+      return each.first != id && each.second.state == "used" &&
+             each.second.session == subject.session &&
+             each.second.tool_call_id == subject.tool_call_id;
+    });
+    if (!subject.tool_call_id.empty() && !again) {
+      grants_.push_back(
+          {.subject = subject, .until = clock_.Steady() + kGrantLasts, .uses = kGrantUses});
     }
   }
   return answer;
@@ -147,16 +177,19 @@ absl::StatusOr<bool> Approvals::UseAny(const ApprovalSubject& subject) {
   return answer == ApprovalAnswer::kAllowed;
 }
 
-bool Approvals::Granted(const std::string& session, const std::string& tool_call_id, bool command) {
-  if (tool_call_id.empty()) {
+bool Approvals::Granted(const GrantedCall& call) {
+  if (call.tool_call_id.empty()) {
     return false;
   }
   MutexLock hold(mu_);
   const auto now = clock_.Steady();
   std::erase_if(grants_, [&](const Grant& grant) { return grant.until <= now || grant.uses <= 0; });
   for (Grant& grant : grants_) {
-    if (grant.session == session && grant.tool_call_id == tool_call_id) {
-      grant.uses = command ? 0 : grant.uses - 1;
+    // Where nobody was named to the gateway, its adapter names the session's peer.
+    const bool same_sender = grant.subject.sender.empty() || grant.subject.sender == call.sender;
+    if (grant.subject.session == call.session && same_sender &&
+        grant.subject.tool_call_id == call.tool_call_id && Serves(grant.subject, call)) {
+      grant.uses = DescribeTool(call.tool).effect == ToolEffect::kShell ? 0 : grant.uses - 1;
       return true;
     }
   }

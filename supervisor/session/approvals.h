@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -22,6 +23,17 @@ struct ApprovalSubject {
   std::string tool;
   std::string parameters_sha256;  // hex
   std::string tool_call_id;
+  // Of `exec`: what the parameters ask to have run, see Granted. The hash stands for it elsewhere.
+  std::string line{};
+};
+
+// A call to the sandbox that may be part of a tool call that was approved.
+struct GrantedCall {
+  std::string_view session;
+  std::string_view sender;  // as in ApprovalSubject
+  std::string_view tool_call_id;
+  std::string_view tool;    // Creel's own name of it: exec, read, …
+  std::string_view line{};  // of a command, if it is a line of shell
 };
 
 enum class ApprovalAnswer {
@@ -48,16 +60,21 @@ class Approvals {
                                      const std::string& rule, const std::string& summary,
                                      std::chrono::seconds timeout);
   // What became of `id`. kAllowed is told once, and is then used up: from then on calls to the
-  // sandbox with the subject's tool_call_id pass for a while, see Granted.
+  // sandbox with the subject's tool_call_id pass for a while, see Granted; a second approval of one
+  // tool_call_id brings that no more.
   absl::StatusOr<ApprovalAnswer> Use(const std::string& id, const ApprovalSubject& subject);
   // Uses up an approval of the subject that was allowed, if there is one.
   absl::StatusOr<bool> UseAny(const ApprovalSubject& subject);
   // Calls `done` once, when `id` has been answered or has expired; kAllowed uses it up. May run
   // before it returns.
   void Wait(const std::string& id, std::function<void(ApprovalAnswer)> done);
-  // Whether a call to the sandbox is part of a tool call that was approved. A command takes the
-  // grant with it; of file calls a tool makes several.
-  bool Granted(const std::string& session, const std::string& tool_call_id, bool command);
+  // Whether a call to the sandbox is part of a tool call that was approved, for the same sender
+  // (anybody, if the approval names none) and within two minutes. Of `exec` that is the approved
+  // line, once, and looking at the folder it runs in (its variables and its folder are the
+  // gateway's to choose); of other tools that run programs the verbs on running ones, once; of
+  // tools that change files those that read and change files, of all others those that read, 16 in
+  // all.
+  bool Granted(const GrantedCall& call);
 
   absl::StatusOr<ApprovalRecord> Answer(const std::string& id, bool allow);
   // Ends the waiting of all calls, as if their time had passed; what is asked stays asked.
@@ -66,8 +83,7 @@ class Approvals {
 
  private:
   struct Grant {
-    std::string session;
-    std::string tool_call_id;
+    ApprovalSubject subject;
     std::chrono::steady_clock::time_point until;
     int uses = 0;
   };

@@ -14,6 +14,7 @@
 #include "supervisor/base/mutex.h"
 #include "supervisor/policy/placement.h"
 #include "supervisor/policy/tools.h"
+#include "supervisor/session/approved_command.h"
 
 namespace creel {
 namespace {
@@ -184,6 +185,7 @@ class Gate final : public CallGate {
       Hold(std::move(record), std::move(done));
       return;
     }
+    record.call.command = nullptr;
     refused = RecordDecision(audit_, record, refused);
     if (!refused.ok()) {
       done(refused);
@@ -244,9 +246,13 @@ class Gate final : public CallGate {
       record.rule = placement.rule;
       return RunsOnHost(placement, call.session);
     }
-    const bool command = DescribeTool(call.tool).effect == ToolEffect::kShell;
     ask = answer.decision.verdict == Verdict::kAsk &&
-          !desk_.approvals().Granted(call.session, call.tool_call_id, command);
+          !desk_.approvals().Granted(
+              {.session = call.session,
+               .sender = ParseSender(call.sender).text(),
+               .tool_call_id = call.tool_call_id,
+               .tool = call.tool,
+               .line = call.command == nullptr ? std::string_view() : ShellLine(*call.command)});
     return absl::OkStatus();
   }
 
@@ -269,6 +275,7 @@ class Gate final : public CallGate {
       return;
     }
     RecordHeld(record, asked->id);
+    record.call.command = nullptr;
     desk_.approvals().Wait(asked->id, [this, record = std::move(record),
                                        done = std::move(done)](ApprovalAnswer answer) mutable {
       absl::Status refused;

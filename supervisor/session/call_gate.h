@@ -19,6 +19,8 @@ struct ToolCall {
   std::string summary;  // what a person would want to see of its parameters; bounded to 256 bytes
   std::string tool_call_id;
   std::string trace{};  // the gateway's traceparent (W3C Trace Context); empty: none
+  // Of exec; lent until CallGate::Begin has decided, which is before it calls `done`.
+  const shim::v1::CommandSpec* command = nullptr;
 };
 
 // A call that was let through. It holds the sandbox, is told when that goes away, and records the

@@ -14,6 +14,7 @@
 #include "supervisor/policy/level_limits.h"
 #include "supervisor/policy/placement.h"
 #include "supervisor/policy/tools.h"
+#include "supervisor/session/approved_command.h"
 
 namespace creel {
 namespace {
@@ -327,7 +328,8 @@ absl::StatusOr<AuthorizeAnswer> PolicyDesk::Authorize(const CallQuestion& questi
                                 .sender = question.sender.text(),
                                 .tool = question.tool,
                                 .parameters_sha256 = Hex(digest.Finish()),
-                                .tool_call_id = tool_call_id};
+                                .tool_call_id = tool_call_id,
+                                .line = LineOfParameters(question.tool, parameters)};
   ToolDecision& decision = answer.call.decision;
   if (!approval_id.empty()) {
     ASSIGN_OR_RETURN(const ApprovalAnswer said, approvals_->Use(approval_id, subject));

@@ -107,18 +107,84 @@ TEST_SUITE("Approvals") {
 
   TEST_CASE("calls to the sandbox pass as part of the tool call that was approved, for a while") {
     DeskWorld world;
-    CHECK(!world.desk->approvals().Granted("s", "c1", false));
-    const std::string id = Ask(world);
-    REQUIRE(world.desk->approvals().Answer(id, true).ok());
-    CHECK(!world.desk->approvals().Granted("s", "c1", false));
-    REQUIRE(Use(world, id) == ApprovalAnswer::kAllowed);
-    CHECK(!world.desk->approvals().Granted("t", "c1", false));
-    CHECK(!world.desk->approvals().Granted("s", "", false));
-    CHECK(world.desk->approvals().Granted("s", "c1", false));
-    CHECK(world.desk->approvals().Granted("s", "c1", true));
-    // A command takes the grant with it.
-    CHECK(!world.desk->approvals().Granted("s", "c1", true));
-    CHECK(!world.desk->approvals().Granted("s", "c1", false));
+    const auto granted = [&](const std::string& tool, const std::string& line = "",
+                             const std::string& sender = "whatsapp:1",
+                             const std::string& session = "s", const std::string& id = "c1") {
+      return world.desk->approvals().Granted(
+          {.session = session, .sender = sender, .tool_call_id = id, .tool = tool, .line = line});
+    };
+    const auto approve = [&](const std::string& tool, const std::string& line = "") {
+      static int number = 0;
+      ApprovalSubject subject = kSubject;
+      subject.tool = tool;
+      subject.line = line;
+      subject.parameters_sha256 = std::to_string(++number);
+      subject.tool_call_id = "c" + subject.parameters_sha256;
+      const std::string id = Ask(world, subject);
+      REQUIRE(world.desk->approvals().Answer(id, true).ok());
+      CHECK(!granted("stat", line, "whatsapp:1", "s", subject.tool_call_id));
+      REQUIRE(Use(world, id, subject) == ApprovalAnswer::kAllowed);
+      return subject.tool_call_id;
+    };
+    const auto mine = [&](const std::string& id, const std::string& tool,
+                          const std::string& line = "") {
+      return granted(tool, line, "whatsapp:1", "s", id);
+    };
+    SUBCASE("a command: the line that was approved, once, by whom it was approved for") {
+      const std::string id = approve("exec", "date");
+      CHECK(!granted("exec", "date", "whatsapp:1", "t", id));
+      CHECK(!granted("exec", "date", "whatsapp:2", "s", id));
+      CHECK(!granted("exec", "date", "", "s", id));
+      CHECK(!granted("exec", "date", "whatsapp:1", "s", ""));
+      CHECK(!mine(id, "exec", "echo NOT what was approved"));
+      CHECK(!mine(id, "exec"));
+      CHECK(!mine(id, "read"));
+      CHECK(!mine(id, "write"));
+      CHECK(!mine(id, "input"));
+      CHECK(mine(id, "stat"));
+      CHECK(mine(id, "exec", "date"));
+      CHECK(!mine(id, "exec", "date"));
+      CHECK(!mine(id, "stat"));
+    }
+    SUBCASE("no command for what is none") {
+      for (const std::string tool : {"message", "read", "write", "process", "cron"}) {
+        CAPTURE(tool);
+        const std::string id = approve(tool, "");
+        CHECK(!mine(id, "exec", "date"));
+        CHECK(!mine(id, "exec"));
+      }
+      CHECK(!mine(approve("exec"), "exec"));
+    }
+    SUBCASE("what changes files for such tools only") {
+      const std::string write = approve("edit");
+      CHECK(mine(write, "read"));
+      CHECK(mine(write, "write"));
+      CHECK(!mine(write, "input"));
+      const std::string read = approve("read");
+      CHECK(mine(read, "stat"));
+      CHECK(!mine(read, "write"));
+      CHECK(!mine(read, "attach"));
+      for (int i = 0; i < 15; ++i) {
+        CHECK(mine(read, "read"));
+      }
+      CHECK(!mine(read, "read"));
+      const std::string process = approve("process");
+      CHECK(!mine(process, "read"));
+      CHECK(mine(process, "attach"));
+      CHECK(mine(process, "input"));
+      CHECK(!mine(process, "input"));
+    }
+    SUBCASE("one grant for one tool_call_id") {
+      ApprovalSubject subject = kSubject;
+      subject.tool = "exec";
+      for (const std::string line : {"date", "id"}) {
+        subject.line = subject.parameters_sha256 = line;
+        const std::string id = Ask(world, subject);
+        REQUIRE(world.desk->approvals().Answer(id, true).ok());
+        REQUIRE(Use(world, id, subject) == ApprovalAnswer::kAllowed);
+        CHECK(granted("exec", line) == (line == "date"));
+      }
+    }
   }
 
   TEST_CASE("only so many wait at once") {

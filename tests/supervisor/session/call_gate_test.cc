@@ -144,6 +144,58 @@ TEST_SUITE("CallGate") {
     CHECK(absl::IsPermissionDenied(third->status()));
   }
 
+  TEST_CASE("what the gateway was allowed runs as it was allowed, and nothing else does") {
+    GateWorld world([](Config& c) {
+      c.policy.levels[kFriend].members = {"whatsapp:1", "whatsapp:2"};
+      c.policy.levels[kFriend].ask = {"exec"};
+    });
+    int number = 0;
+    // A gateway's call that the operator allows; its id.
+    const auto allow = [&](const std::string& tool, const std::string& parameters) {
+      const std::string id = "call_" + std::to_string(number++);
+      const CallQuestion question{.session = "s",
+                                  .sender = ParseSender("whatsapp:1"),
+                                  .tool = tool,
+                                  .place = ToolPlace::kSandbox};
+      const auto asked = world.desk->Authorize(question, parameters, id, "");
+      REQUIRE(asked.ok());
+      REQUIRE(world.desk->approvals().Answer(asked->approval_id, true).ok());
+      const auto allowed = world.desk->Authorize(question, parameters, id, asked->approval_id);
+      REQUIRE(allowed.ok());
+      REQUIRE(allowed->call.decision.verdict == Verdict::kAllow);
+      return id;
+    };
+    const auto runs = [&](const std::string& id, const std::vector<std::string>& argv,
+                          const std::string& sender = "whatsapp:1") {
+      shim::v1::CommandSpec spec;
+      spec.mutable_argv()->Assign(argv.begin(), argv.end());
+      ToolCall call = kCall;
+      call.tool_call_id = id;
+      call.sender = sender;
+      call.command = &spec;
+      const auto answer = std::make_shared<std::optional<TicketOr>>();
+      world.gate->Begin(call, [answer](TicketOr ticket) { *answer = std::move(ticket); });
+      return answer->has_value() && (*answer)->ok();
+    };
+    const std::string id = allow("exec", R"({"command":"date","workdir":"a"})");
+    CHECK_FALSE(runs(id, {"sh", "-c", "echo NOT what was approved"}));
+    CHECK_FALSE(runs(id, {"sh", "-c", "date", "more"}));
+    CHECK_FALSE(runs(id, {"sh", "-x", "date"}));
+    CHECK_FALSE(runs(id, {"./sh", "-c", "date"}));
+    CHECK_FALSE(runs(id, {"/bin/sh", "-c", "date"}, "whatsapp:2"));
+    CHECK(runs(id, {"/bin/sh", "-c", "date"}));
+    CHECK_FALSE(runs(id, {"/bin/sh", "-c", "date"}));
+    // The adapter for OpenClaw has folders to add to the PATH.
+    CHECK(runs(allow("exec", R"({"command":"date"})"),
+               {"/bin/sh", "-c",
+                "export PATH=\"$CREEL_PREPEND_PATH:$PATH\"; unset CREEL_PREPEND_PATH; date"}));
+    for (const char* const parameters : {R"(["date"])", R"({"command":["date"]})", "date", "{"}) {
+      CAPTURE(parameters);
+      CHECK_FALSE(runs(allow("exec", parameters), {"/bin/sh", "-c", "date"}));
+    }
+    world.desk->approvals().Stop();
+  }
+
   TEST_CASE("the level of the one who asks falls on the sandbox, and closing it starts afresh") {
     GateWorld world;
     const std::string id = world.sandbox->identity().id;
