@@ -134,7 +134,7 @@ int ApprovalsList(const Globals& globals, bool all) {
     Say(fmt::format("    {} ({}) wants {} in {}", Printable(Minus(each.sender()), 256),
                     Printable(each.level(), 64), Printable(each.tool(), 64),
                     Printable(each.session(), 512)));
-    Say(fmt::format("    {}", Printable(each.summary(), 1024)));
+    Say(fmt::format("    {}", Printable(each.summary(), 8192)));
     Say(fmt::format("    parameters sha256 {}, by {}", each.parameters_sha256(),
                     Printable(each.rule(), 128)));
   }

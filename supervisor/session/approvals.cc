@@ -13,6 +13,8 @@ namespace creel {
 namespace {
 
 constexpr size_t kMaxPending = 100;
+// Callers bound what they show; nothing of what they say of the rest is to be lost here.
+constexpr size_t kMaxSummary = 8192;
 constexpr size_t kMaxKept = 1000;
 constexpr std::chrono::hours kKept{24};
 constexpr std::chrono::minutes kGrantLasts{2};
@@ -120,7 +122,7 @@ absl::StatusOr<ApprovalRecord> Approvals::Ask(const ApprovalSubject& subject,
                         .tool = subject.tool,
                         .tool_call_id = subject.tool_call_id,
                         .rule = rule,
-                        .summary = Printable(summary, 1024),
+                        .summary = Printable(summary, kMaxSummary),
                         .parameters_sha256 = subject.parameters_sha256,
                         .state = "pending",
                         .created_at = now,

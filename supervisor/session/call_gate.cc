@@ -258,16 +258,19 @@ class Gate final : public CallGate {
 
   // Waits for the operator.
   void Hold(CallRecord record, OnBegin done) {
+    const shim::v1::CommandSpec* const command = record.call.command;
+    const std::string shown =
+        command == nullptr ? record.call.summary : CommandForOperator(*command);
     Sha256 digest;
-    digest.Update(record.call.summary);
+    digest.Update(shown);
     const absl::StatusOr<ApprovalRecord> asked = desk_.approvals().Ask(
         // Each call is one question: two that look alike in the summary may differ in the rest.
         {.session = record.call.session,
          .sender = record.call.sender,
          .tool = record.call.tool,
-         .parameters_sha256 = Hex(digest.Finish()),
+         .parameters_sha256 = command == nullptr ? Hex(digest.Finish()) : CommandSha256(*command),
          .tool_call_id = fmt::format("{}#{}", record.call.tool_call_id, record.number)},
-        desk_.Judge(QuestionOf(record.call)).level, record.rule, record.call.summary,
+        desk_.Judge(QuestionOf(record.call)).level, record.rule, shown,
         desk_.config()->policy.approval_timeout);
     if (!asked.ok()) {
       static_cast<void>(RecordDecision(audit_, record, asked.status()));

@@ -20,7 +20,6 @@ namespace creel {
 namespace {
 
 constexpr size_t kMaxSecretFile = 1u << 20;
-constexpr size_t kMaxSummary = 1024;
 // What the operator is asked for where it is no tool.
 constexpr char kOpening[] = "open";
 
@@ -354,7 +353,7 @@ absl::StatusOr<AuthorizeAnswer> PolicyDesk::Authorize(const CallQuestion& questi
   }
   ASSIGN_OR_RETURN(
       const ApprovalRecord record,
-      approvals_->Ask(subject, answer.call.level, decision.rule, Printable(parameters, kMaxSummary),
+      approvals_->Ask(subject, answer.call.level, decision.rule, ParametersForOperator(parameters),
                       Now().config->policy.approval_timeout));
   answer.approval_id = record.id;
   answer.expires_at = record.expires_at;

@@ -19,7 +19,7 @@ export function answersView() {
     const title = `approval-${each.id}`;
     return el("article", { class: "card ask", "aria-labelledby": title },
       el("h3", { id: title }, value(each.tool, 64), " in ", value(each.session, 160)),
-      el("pre", { class: "parameters", tabindex: "0", "aria-label": "Parameters" }, value(each.summary, 1100)),
+      el("pre", { class: "parameters", tabindex: "0", "aria-label": "Parameters" }, value(each.summary, 8192)),
       facts([["Sender", each.sender || "unknown"], ["Level", each.level], ["Rule", each.rule], ["Asked", since(seconds(each.createdAt))], ["Refused by itself in", `${left()} s`]]),
       el("div", { class: "actions" },
         el("button", { type: "button", class: "primary", "data-answer": `allow-${each.id}`, "aria-describedby": title, onclick: (event) => answer(true, event.currentTarget) }, "Allow once"),

@@ -144,6 +144,61 @@ TEST_SUITE("CallGate") {
     CHECK(absl::IsPermissionDenied(third->status()));
   }
 
+  TEST_CASE(
+      "the operator is shown how much of a command is not shown, and all of it is what counts") {
+    GateWorld world([](Config& c) { c.policy.levels[kFriend].ask = {"exec"}; });
+    std::vector<std::string> hashes;
+    const auto asked = [&](const shim::v1::CommandSpec& spec) {
+      ToolCall call = kCall;
+      call.command = &spec;
+      call.summary = spec.shell().substr(0, 256);
+      world.gate->Begin(call, [](const TicketOr&) {});
+      const auto list = world.desk->approvals().List();
+      const auto found = std::find_if(list.begin(), list.end(),
+                                      [](const auto& each) { return each.state == "pending"; });
+      REQUIRE(found != list.end());
+      REQUIRE(world.desk->approvals().Answer(found->id, false).ok());
+      hashes.push_back(found->parameters_sha256);
+      return found->summary;
+    };
+    shim::v1::CommandSpec spec;
+    spec.set_shell("date");
+    CHECK(asked(spec) == "date");
+    (*spec.mutable_env())["PATH"] = "/evil";
+    CHECK(asked(spec) == "date, env: PATH");
+    (*spec.mutable_env())["PATH"] = "/worse";
+    spec.set_cwd("a\x1b");
+    spec.set_stdin(true);
+    CHECK(asked(spec) == "date, in: a\\x1b, env: PATH, with input that is not shown");
+    spec.clear_env();
+    spec.clear_cwd();
+    spec.clear_stdin();
+    spec.set_shell(std::string(1024, '#') + "\nrm -r .");
+    const std::string cut = asked(spec);
+    CHECK(cut.starts_with(std::string(1024, '#')));
+    CHECK(cut.ends_with("and 8 bytes more"));
+    spec.set_shell(std::string(1024, '#') + "\nls -l .");
+    CHECK(asked(spec) == cut);
+    for (int i = 0; i < 500; ++i) {
+      (*spec.mutable_env())["SOME_VARIABLE_" + std::to_string(i)] = "";
+    }
+    CHECK(asked(spec).ends_with(" more"));
+    std::sort(hashes.begin(), hashes.end());
+    CHECK(std::adjacent_find(hashes.begin(), hashes.end()) == hashes.end());
+    // A gateway's parameters likewise.
+    const auto held = world.desk->Authorize({.session = "s",
+                                             .sender = ParseSender("whatsapp:1"),
+                                             .tool = "exec",
+                                             .place = ToolPlace::kSandbox},
+                                            std::string(2000, 'x'), "c9", "");
+    REQUIRE(held.ok());
+    const auto list = world.desk->approvals().List();
+    CHECK(std::any_of(list.begin(), list.end(), [](const auto& each) {
+      return each.state == "pending" && each.summary.ends_with("and 976 bytes more");
+    }));
+    world.desk->approvals().Stop();
+  }
+
   TEST_CASE("what the gateway was allowed runs as it was allowed, and nothing else does") {
     GateWorld world([](Config& c) {
       c.policy.levels[kFriend].members = {"whatsapp:1", "whatsapp:2"};
