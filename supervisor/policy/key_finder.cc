@@ -159,18 +159,53 @@ class Walk {
     at_ = std::max(at_, end);
   }
 
+  // Also where the word begins later than it seems: after the letter of a `\n` that is written out,
+  // as JSON has it, and after `_` and `-`.
   void Word(size_t begin, size_t end) {
+    if (begin > 0 && text_[begin - 1] == '\\') {
+      const char c = text_[begin];
+      const size_t skip = c == 'n' || c == 'r' || c == 't' ? 1 : c == 'u' ? 5 : 0;
+      if (skip > 0 && end - begin >= skip + 4) {
+        Look(begin + skip, end);
+      }
+    }
+    if (at_ == end && Look(begin, end)) {
+      return;
+    }
+    if (at_ == end && end - begin > 10) {
+      Inside(begin, end);
+    }
+  }
+
+  void Inside(size_t begin, size_t end) {
+    const std::string_view word = text_.substr(begin, end - begin);
+    for (size_t i = 1; i + 10 <= word.size(); ++i) {
+      if (word[i] == '-' && word.substr(i).starts_with("-----BEGIN") &&
+          Pem(word.substr(i, 10), begin + i)) {
+        return;
+      }
+      if ((word[i - 1] == '_' || word[i - 1] == '-') && word[i] != '-' &&
+          Beginnings().test(static_cast<size_t>(static_cast<unsigned char>(word[i])) << 8 |
+                            static_cast<unsigned char>(word[i + 1])) &&
+          Token(word.substr(i), begin + i, end)) {
+        return;
+      }
+    }
+  }
+
+  // Whether something was found; an assignment may be besides.
+  bool Look(size_t begin, size_t end) {
     const std::string_view word = text_.substr(begin, end - begin);
     const size_t start = static_cast<size_t>(static_cast<unsigned char>(word[0])) << 8 |
                          static_cast<unsigned char>(word[1]);
     if (Beginnings().test(start) && (Provider(word, begin, end) || Pem(word, begin))) {
-      return;
+      return true;
     }
     if (IsDigit(word[0]) && Telegram(word, begin, end)) {
-      return;
+      return true;
     }
     if (word.size() >= 23 && Discord(word, begin, end)) {
-      return;
+      return true;
     }
     const char next = At(end);
     if (next == '=' || next == ':' || ((next == '"' || next == '\'') && At(end + 1) == ':')) {
@@ -178,15 +213,18 @@ class Walk {
     } else if (next == ' ' && (At(end + 1) == '=' || At(end + 1) == ':')) {
       Assignment(word, end + 1);
     }
+    return at_ != end;
   }
 
-  bool Provider(std::string_view word, size_t begin, size_t end) {
+  bool Token(std::string_view word, size_t begin, size_t end) {
     for (const Shape& shape : kShapes) {
       if (!word.starts_with(shape.prefix)) {
         continue;
       }
       const std::string_view rest = word.substr(shape.prefix.size());
-      const auto digits = std::count_if(rest.begin(), rest.end(), IsDigit);
+      // Not of all of it, as one word may begin like a token in many places.
+      const std::string_view near = rest.substr(0, kMaxValue);
+      const auto digits = std::count_if(near.begin(), near.end(), IsDigit);
       if (rest.size() >= shape.least && static_cast<size_t>(digits) >= shape.least_digits) {
         Take(begin, end, shape.kind);
         return true;
@@ -198,6 +236,13 @@ class Walk {
         Take(begin, end, "key.aws");
         return true;
       }
+    }
+    return false;
+  }
+
+  bool Provider(std::string_view word, size_t begin, size_t end) {
+    if (Token(word, begin, end)) {
+      return true;
     }
     if (word == "ya29" && At(end) == '.' && WordEnd(end + 1) - end > 20) {
       Take(begin, WordEnd(end + 1), "key.google");
@@ -275,25 +320,40 @@ class Walk {
   // `scheme://user:password@host`; at_ is at the colon.
   void Url() {
     const size_t from = at_ + 3;
-    size_t colon = 0;
-    size_t i = from;
     const size_t most = std::min(text_.size(), from + kMaxUrl);
-    for (; i < most; ++i) {
+    size_t colon = 0;
+    size_t slash = 0;
+    size_t host = 0;  // the last `@`: those before it are the password's
+    for (size_t i = from; i < most; ++i) {
       const char c = text_[i];
       if (c == '@') {
+        host = i;
+        if (colon == 0) {
+          return;
+        }
+      } else if (c == ':' && colon == 0) {
+        colon = i;
+      } else if (c == '/' || c == '?' || c == '#') {
+        if (colon == 0) {
+          return;
+        }
+        slash = slash == 0 ? i : slash;
+      } else if (static_cast<unsigned char>(c) <= 0x20 || c == '"' || c == '\'' || c == '`' ||
+                 c == '<' || c == '>') {
         break;
       }
-      if (c == ':' && colon == 0) {
-        colon = i;
-      }
-      if (static_cast<unsigned char>(c) <= 0x20 || c == '/' || c == '"' || c == '\'' || c == '`' ||
-          c == '<' || c == '>' || c == '?' || c == '#') {
+    }
+    if (host == 0 || colon == 0) {
+      return;
+    }
+    if (slash != 0 && slash < host) {
+      // `host:8080/@name`: a port and a path.
+      const std::string_view port = text_.substr(colon + 1, slash - colon - 1);
+      if (std::all_of(port.begin(), port.end(), IsDigit)) {
         return;
       }
     }
-    if (i >= most || colon == 0) {
-      return;
-    }
+    const size_t i = host;
     const std::string_view password = text_.substr(colon + 1, i - colon - 1);
     if (password.size() < 4 || IsPlaceholder(password)) {
       return;
@@ -317,7 +377,8 @@ class Walk {
     for (const std::string_view word :
          {"password", "passwd", "pass", "secret", "changeme", "example", "user", "token", "your",
           "postgres", "mysql", "root", "admin", "test", "dummy", "redacted", "xxx"}) {
-      if (lower.starts_with(word) && lower.size() <= word.size() + 6) {
+      if (lower.starts_with(word) && lower.size() <= word.size() + 6 &&
+          std::none_of(lower.begin(), lower.end(), IsDigit)) {
         return true;
       }
     }

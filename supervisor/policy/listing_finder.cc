@@ -46,24 +46,40 @@ std::string_view Trimmed(std::string_view line) {
   return line;
 }
 
+// Length of `1.` or `12)` at the beginning; 0 if there is none.
+size_t NumberLength(std::string_view line) {
+  size_t digits = 0;
+  while (digits < line.size() && digits < 4 && line[digits] >= '0' && line[digits] <= '9') {
+    ++digits;
+  }
+  const char after = digits > 0 && digits < line.size() ? line[digits] : '\0';
+  return after == '.' || after == ')' ? digits + 1 : 0;
+}
+
 // Without what people put before and after the items of a list.
 std::string_view Item(std::string_view line) {
+  constexpr std::string_view kBefore = "*-`[\"' \t";
+  constexpr std::string_view kAfter = "`*/,\"']: \t";
   line = Trimmed(line);
-  while (!line.empty() && (line.front() == '*' || line.front() == '-' || line.front() == '`' ||
-                           IsSpace(line.front()))) {
-    line.remove_prefix(1);
-  }
+  line.remove_prefix(NumberLength(line));
+  const auto strip = [&] {
+    while (!line.empty() && kBefore.find(line.front()) != std::string_view::npos) {
+      line.remove_prefix(1);
+    }
+  };
+  strip();
   for (const std::string_view mark : {"\xf0\x9f\x93\x81", "\xf0\x9f\x93\x82", "\xe2\x80\xa2"}) {
     if (line.starts_with(mark)) {
       line.remove_prefix(mark.size());
     }
   }
-  line = Trimmed(line);
-  while (!line.empty() && (line.back() == '`' || line.back() == '/' || line.back() == ',')) {
-    line.remove_suffix(1);
+  strip();
+  // What is said of it.
+  for (const std::string_view more : {" (", " - ", " \xe2\x80\x93 ", " \xe2\x80\x94 ", ": "}) {
+    line = line.substr(0, line.find(more));
   }
-  while (!line.empty() && line.front() == '`') {
-    line.remove_prefix(1);
+  while (!line.empty() && kAfter.find(line.back()) != std::string_view::npos) {
+    line.remove_suffix(1);
   }
   return line;
 }
@@ -104,31 +120,65 @@ bool BeginsHomeName(char c) {
          c == 'T' || c == 'V';
 }
 
-// Several names of home folders on one line, as `ls` prints them.
-bool IsColumns(std::string_view line) {
+bool IsBetween(char c) {
+  return c == ' ' || c == '\t' || c == ',' || c == '"' || c == '\'' || c == '`' || c == '[' ||
+         c == ']' || c == '(' || c == ')' || c == ':' || c == ';' || c == '|';
+}
+
+// Several names of home folders on one line, as `ls` prints them. `prose`: as a sentence lists
+// them, one after the other; words that are not part of the list end it.
+bool IsColumns(std::string_view line, bool prose) {
   size_t known = 0;
   size_t begin = 0;
+  bool after_mark = false;  // a comma or the like stands before the word
   for (size_t i = 0; i <= line.size(); ++i) {
     const char c = i < line.size() ? line[i] : ' ';
-    if (c != ' ' && c != '\t' && c != ',') {
+    if (!IsBetween(c)) {
       continue;
     }
     std::string_view word = line.substr(begin, i - begin);
     begin = i + 1;
-    if (word.size() < 4 || word.size() > 17 || !BeginsHomeName(word[0])) {
-      continue;
+    while (!word.empty() && word.front() == '*') {
+      word.remove_prefix(1);
     }
-    if (word.ends_with('/')) {
+    while (!word.empty() &&
+           (word.back() == '*' || word.back() == '/' || (word.back() == '.' && word.size() > 4))) {
       word.remove_suffix(1);
     }
-    known += HomeNames().contains(word) ? 1 : 0;
+    const bool is = word.size() >= 4 && word.size() <= 16 && BeginsHomeName(word[0]) &&
+                    HomeNames().contains(word);
+    known += is ? 1 : 0;
+    if (known >= kLeastHome) {
+      return true;
+    }
+    if (prose && !is && !word.empty() && word != "and" && !after_mark && c == ' ') {
+      known = 0;
+    }
+    after_mark = c != ' ' || (word.empty() && after_mark);
   }
-  return known >= kLeastHome;
+  return false;
+}
+
+// Whether names of home folders may stand in the text: nearly every home folder has one of these.
+bool MayNameHome(std::string_view text) {
+  for (size_t at = text.find('D'); at != std::string_view::npos; at = text.find('D', at + 1)) {
+    const std::string_view rest = text.substr(at + 1);
+    if (rest.starts_with("esktop") || rest.starts_with("ocuments") ||
+        rest.starts_with("ownloads")) {
+      return true;
+    }
+  }
+  return text.find(".bash") != std::string_view::npos ||
+         text.find(".ssh") != std::string_view::npos;
 }
 
 // Most lines are told by their first character to be none of these.
-LineKind KindOf(std::string_view raw) {
-  const std::string_view line = Trimmed(raw);
+LineKind KindOf(std::string_view raw, bool may_name_home) {
+  std::string_view line = Trimmed(raw);
+  // As mail and Markdown quote.
+  while (!line.empty() && line.front() == '>') {
+    line = Trimmed(line.substr(1));
+  }
   const char first = line.empty() ? '\0' : line[0];
   bool item = BeginsHomeName(first);
   switch (first) {
@@ -145,6 +195,8 @@ LineKind KindOf(std::string_view raw) {
     case '-':
     case '*':
     case '`':
+    case '"':
+    case '[':
       item = true;
       break;
     case '.':
@@ -153,6 +205,7 @@ LineKind KindOf(std::string_view raw) {
       }
       break;
     default:
+      item = item || (first >= '0' && first <= '9' && NumberLength(line) > 0);
       break;
   }
   if (IsLong(line) || IsDir(line)) {
@@ -166,12 +219,16 @@ LineKind KindOf(std::string_view raw) {
   }
   if (item) {
     const std::string_view name = Item(line);
-    if (name.size() >= 4 && name.size() <= 16 && HomeNames().contains(name)) {
+    const bool plain = !BeginsHomeName(first) || name.size() + 2 >= line.size();
+    if (plain && name.size() >= 4 && name.size() <= 16 && HomeNames().contains(name)) {
       return LineKind::kHome;
     }
   }
-  const bool columns = (item && first != '`') || line.find("  ") != std::string_view::npos;
-  return columns && line.size() >= 16 && IsColumns(line) ? LineKind::kColumns : LineKind::kText;
+  if (!may_name_home || line.size() < 16) {
+    return LineKind::kText;
+  }
+  const bool columns = item || line.find("  ") != std::string_view::npos;
+  return IsColumns(line, !columns) ? LineKind::kColumns : LineKind::kText;
 }
 
 // Lines of one kind that follow each other.
@@ -188,6 +245,7 @@ void FindListings(std::string_view text, Spans& found) {
   // `tree` ends with a count; a drawing in a README does not.
   const bool counted = text.find(" directories,") != std::string_view::npos ||
                        text.find(" directory,") != std::string_view::npos;
+  const bool may_name_home = MayNameHome(text);
   Block block;
   std::string_view before;  // the last line that is not of the block
   const auto close = [&] {
@@ -207,7 +265,7 @@ void FindListings(std::string_view text, Spans& found) {
   while (at < text.size()) {
     const size_t end = std::min(text.find('\n', at), text.size());
     const std::string_view line = text.substr(at, end - at);
-    LineKind kind = KindOf(line);
+    LineKind kind = KindOf(line, may_name_home);
     if (kind == LineKind::kTotal) {
       close();
       block = {.kind = LineKind::kLong, .begin = at, .end = end, .lines = 1};

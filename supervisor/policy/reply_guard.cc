@@ -58,6 +58,15 @@ ReplyAnswer ReplyGuard::Check(std::string_view text, const ReplyRules& rules) co
   secrets_.Find(text, spans);
   if (rules.mask_keys) {
     FindKeys(text, spans);
+    std::string visible;
+    std::vector<uint32_t> places;
+    if (WithoutInvisible(text, visible, places)) {
+      Spans there;
+      FindKeys(visible, there);
+      for (const Span& span : there) {
+        spans.push_back({places[span.begin], places[span.end - 1] + size_t{1}, span.kind});
+      }
+    }
   }
   if (rules.mask_paths) {
     FindHostPaths(text, folders_, spans);
@@ -72,6 +81,15 @@ ReplyAnswer ReplyGuard::Check(std::string_view text, const ReplyRules& rules) co
     answer.reason = "nothing was found that must not leave";
     return answer;
   }
+  // What overlaps is one piece, called by what begins first or, there, reaches farthest.
+  std::sort(spans.begin(), spans.end(), [](const Span& a, const Span& b) {
+    return a.begin != b.begin ? a.begin < b.begin : a.end > b.end;
+  });
+  // Both looks for keys find most of them.
+  const auto same = [](const Span& a, const Span& b) {
+    return a.begin == b.begin && a.end == b.end && std::string_view(a.kind) == b.kind;
+  };
+  spans.erase(std::unique(spans.begin(), spans.end(), same), spans.end());
   std::map<std::string, uint32_t> counts;
   for (const Span& span : spans) {
     ++counts[span.kind];
@@ -85,10 +103,6 @@ ReplyAnswer ReplyGuard::Check(std::string_view text, const ReplyRules& rules) co
     answer.reason = fmt::format("the reply held {} and was not sent", said.what);
     return answer;
   }
-  // What overlaps is one piece, called by what begins first or, there, reaches farthest.
-  std::sort(spans.begin(), spans.end(), [](const Span& a, const Span& b) {
-    return a.begin != b.begin ? a.begin < b.begin : a.end > b.end;
-  });
   answer.verdict = ReplyVerdict::kRedact;
   answer.reason = fmt::format("the reply held {}, which was withheld", said.what);
   answer.text.reserve(text.size());

@@ -1,5 +1,6 @@
 #include "supervisor/policy/secret_finder.h"
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <utility>
@@ -22,16 +23,30 @@ size_t InvisibleLength(std::string_view text, size_t at) {
   const auto byte = [&](size_t i) {
     return at + i < text.size() ? static_cast<unsigned char>(text[at + i]) : 0u;
   };
+  const auto within = [&](size_t i, unsigned least, unsigned most) {
+    return byte(i) >= least && byte(i) <= most;
+  };
   switch (byte(0)) {
     case 0xc2:  // no-break space, soft hyphen
       return byte(1) == 0xa0 || byte(1) == 0xad ? 2 : 0;
-    case 0xe2:  // spaces and marks of U+2000 to U+200F, line separators, word joiner
-      if (byte(1) == 0x80 && (byte(2) <= 0x8f || byte(2) == 0xa8 || byte(2) == 0xa9)) {
-        return byte(2) >= 0x80 ? 3 : 0;
+    case 0xcd:  // U+034F
+      return byte(1) == 0x8f ? 2 : 0;
+    case 0xd8:  // U+061C
+      return byte(1) == 0x9c ? 2 : 0;
+    case 0xe1:  // U+115F, U+180E
+      return (byte(1) == 0x85 && byte(2) == 0x9f) || (byte(1) == 0xa0 && byte(2) == 0x8e) ? 3 : 0;
+    case 0xe2:  // U+2000 to U+200F, U+2028 to U+202F, U+205F to U+2064, U+2066 to U+2069
+      if (byte(1) == 0x80) {
+        return within(2, 0x80, 0x8f) || within(2, 0xa8, 0xaf) ? 3 : 0;
       }
-      return byte(1) == 0x81 && byte(2) == 0xa0 ? 3 : 0;
-    case 0xef:  // zero-width no-break space
-      return byte(1) == 0xbb && byte(2) == 0xbf ? 3 : 0;
+      return byte(1) == 0x81 && (within(2, 0x9f, 0xa4) || within(2, 0xa6, 0xa9)) ? 3 : 0;
+    case 0xe3:  // U+3000
+      return byte(1) == 0x80 && byte(2) == 0x80 ? 3 : 0;
+    case 0xef:  // U+FE00 to U+FE0F, U+FEFF
+      return (byte(1) == 0xb8 && within(2, 0x80, 0x8f)) || (byte(1) == 0xbb && byte(2) == 0xbf) ? 3
+                                                                                                : 0;
+    case 0xf3:  // U+E0000 to U+E0FFF
+      return byte(1) == 0xa0 && within(2, 0x80, 0xbf) && within(3, 0x80, 0xbf) ? 4 : 0;
     default:
       return 0;
   }
@@ -45,7 +60,9 @@ constexpr std::array<CharClass, 256> MakeClasses() {
     classes[c] = CharClass::kDrop;
   }
   classes[0x7f] = CharClass::kDrop;
-  classes[0xc2] = classes[0xe2] = classes[0xef] = CharClass::kLook;
+  for (const unsigned char c : {0xc2, 0xcd, 0xd8, 0xe1, 0xe2, 0xe3, 0xef, 0xf3}) {
+    classes[c] = CharClass::kLook;
+  }
   return classes;
 }
 constexpr std::array<CharClass, 256> kClasses = MakeClasses();
@@ -83,6 +100,29 @@ int HexDigit(char c) {
                                 : -1;
 }
 
+// `c` of lower-case hexadecimal in upper case.
+char UpperHex(char c) { return c >= 'a' && c <= 'f' ? static_cast<char>(c - 'a' + 'A') : c; }
+
+// Whether hexadecimal with `:` or `-` after every byte begins somewhere: four bytes of it.
+bool HoldsPairs(std::string_view text) {
+  for (const char between : {':', '-'}) {
+    for (size_t at = text.find(between); at != std::string_view::npos;
+         at = text.find(between, at + 1)) {
+      if (at < 2 || at + 8 >= text.size() || text[at + 3] != between || text[at + 6] != between) {
+        continue;
+      }
+      bool hex = true;
+      for (const size_t i : {at - 2, at - 1, at + 1, at + 2, at + 4, at + 5, at + 7, at + 8}) {
+        hex = hex && HexDigit(text[i]) >= 0;
+      }
+      if (hex) {
+        return true;
+      }
+    }
+  }
+  return false;
+}
+
 // `view` with its `%41` filled in; `places` are kept in step.
 std::string PercentDecoded(std::string_view view, const std::vector<uint32_t>& places,
                            std::vector<uint32_t>& decoded_places) {
@@ -102,7 +142,51 @@ std::string PercentDecoded(std::string_view view, const std::vector<uint32_t>& p
   return decoded;
 }
 
+// Whether a character that can be invisible may be there.
+bool MayHideSome(std::string_view text) {
+  size_t i = 0;
+  for (; i + 8 <= text.size(); i += 8) {
+    uint64_t piece = 0;
+    std::memcpy(&piece, text.data() + i, sizeof(piece));
+    if ((piece & 0x8080808080808080u) != 0) {
+      return true;
+    }
+  }
+  return std::any_of(text.begin() + static_cast<ptrdiff_t>(i), text.end(),
+                     [](char c) { return static_cast<unsigned char>(c) >= 0x80; });
+}
+
 }  // namespace
+
+bool WithoutInvisible(std::string_view text, std::string& visible, std::vector<uint32_t>& places) {
+  if (!MayHideSome(text)) {
+    return false;
+  }
+  size_t done = 0;  // copied up to here
+  for (size_t i = 0; i < text.size();) {
+    const size_t skip = kClasses[static_cast<unsigned char>(text[i])] == CharClass::kLook
+                            ? InvisibleLength(text, i)
+                            : 0;
+    if (skip == 0) {
+      ++i;
+      continue;
+    }
+    for (; done < i; ++done) {
+      visible += text[done];
+      places.push_back(static_cast<uint32_t>(done));
+    }
+    i += skip;
+    done = i;
+  }
+  if (done == 0) {
+    return false;
+  }
+  for (; done < text.size(); ++done) {
+    visible += text[done];
+    places.push_back(static_cast<uint32_t>(done));
+  }
+  return true;
+}
 
 std::string Base64(std::string_view bytes, bool url) {
   const char* const alphabet =
@@ -132,12 +216,7 @@ SecretFinder::SecretFinder(const std::vector<std::string>& secrets) {
       continue;
     }
     Add(secret);
-    std::string hex = Hex(secret);
-    Add(hex);
-    for (char& c : hex) {
-      c = c >= 'a' ? static_cast<char>(c - 'a' + 'A') : c;
-    }
-    Add(hex);
+    AddHex(Hex(secret));
     // Encoded inside a longer text, only the middle is the same, and it is another one for each of
     // three places.
     for (const std::string& form : {given, secret}) {
@@ -162,13 +241,46 @@ void SecretFinder::Add(std::string form) {
   const uint32_t start = Load4(form.data());
   std::vector<uint32_t>& same = by_start_[start];
   for (const uint32_t index : same) {
-    if (forms_[index] == form) {
+    if (forms_[index] == form && !hex_forms_.contains(index)) {
       return;
     }
   }
   filter_.set(FilterSlot(start));
   same.push_back(static_cast<uint32_t>(forms_.size()));
   forms_.push_back(std::move(form));
+}
+
+// Found by each way of writing its first four digits.
+void SecretFinder::AddHex(const std::string& hex) {
+  const auto index = static_cast<uint32_t>(forms_.size());
+  forms_.push_back(hex);
+  hex_forms_.insert(index);
+  for (unsigned upper = 0; upper < 16; ++upper) {
+    std::string start = hex.substr(0, 4);
+    bool letters = true;
+    for (size_t i = 0; i < start.size(); ++i) {
+      if ((upper >> i & 1) != 0) {
+        letters = letters && start[i] >= 'a';
+        start[i] = UpperHex(start[i]);
+      }
+    }
+    if (letters) {
+      filter_.set(FilterSlot(Load4(start.data())));
+      by_start_[Load4(start.data())].push_back(index);
+    }
+  }
+}
+
+bool SecretFinder::IsAt(std::string_view view, size_t at, uint32_t index) const {
+  const std::string& form = forms_[index];
+  if (view.size() - at < form.size()) {
+    return false;
+  }
+  const std::string_view here = view.substr(at, form.size());
+  return hex_forms_.contains(index)
+             ? std::equal(form.begin(), form.end(), here.begin(),
+                          [](char a, char b) { return a == b || UpperHex(a) == b; })
+             : here == form;
 }
 
 void SecretFinder::Search(std::string_view view,
@@ -189,7 +301,7 @@ void SecretFinder::Search(std::string_view view,
     size_t longest = 0;
     for (const uint32_t index : found->second) {
       const std::string& form = forms_[index];
-      if (form.size() > longest && view.substr(i).starts_with(form)) {
+      if (form.size() > longest && IsAt(view, i, index)) {
         longest = form.size();
       }
     }
@@ -205,10 +317,11 @@ void SecretFinder::Find(std::string_view text, Spans& found) const {
     return;
   }
   const bool percent = text.find('%') != std::string_view::npos;
+  const bool pairs = HoldsPairs(text);
   std::vector<std::pair<size_t, size_t>> hits;
   const std::string view = Squeeze(text, nullptr);
   Search(view, hits);
-  if (hits.empty() && !percent) {
+  if (hits.empty() && !percent && !pairs) {
     return;
   }
   // Only now is it worth knowing where each byte stood.
@@ -234,6 +347,19 @@ void SecretFinder::Find(std::string_view text, Spans& found) const {
     const std::string decoded = PercentDecoded(view, places, decoded_places);
     Search(decoded, hits);
     add(decoded_places);
+  }
+  if (pairs) {
+    hits.clear();
+    std::string joined;
+    std::vector<uint32_t> joined_places;
+    for (size_t i = 0; i < view.size(); ++i) {
+      if (view[i] != ':' && view[i] != '-') {
+        joined += view[i];
+        joined_places.push_back(places[i]);
+      }
+    }
+    Search(joined, hits);
+    add(joined_places);
   }
 }
 

@@ -70,6 +70,10 @@ TEST_SUITE("ReplyGuard") {
     for (char& c : upper_hex) {
       c = static_cast<char>(std::toupper(c));
     }
+    std::string mixed_hex = Hex(secret);
+    for (size_t i = 1; i < mixed_hex.size(); i += 3) {
+      mixed_hex[i] = static_cast<char>(std::toupper(mixed_hex[i]));
+    }
     const std::vector<std::string> forms{
         secret,
         Hex(secret),
@@ -87,6 +91,14 @@ TEST_SUITE("ReplyGuard") {
         Broken(secret, 4, "\xe2\x80\x8b"),
         Broken(secret, 4, "\xc2\xad"),
         Broken(Hex(secret), 2, " "),
+        mixed_hex,
+        Broken(Hex(secret), 2, ":"),
+        Broken(mixed_hex, 2, "-"),
+        Broken(secret, 4, "\xe2\x81\xa1"),
+        Broken(secret, 4, "\xef\xb8\x8f"),
+        Broken(secret, 4, "\xe2\x80\xaf"),
+        Broken(secret, 4, "\xcd\x8f"),
+        Broken(secret, 4, "\xf3\xa0\x81\x81"),
         Broken(Base64(secret, false), 7, "\n"),
         Broken(PercentEncoded(secret, true), 6, "\n"),
     };
@@ -143,6 +155,20 @@ TEST_SUITE("ReplyGuard") {
         {"-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNz\n", "key.pem"},
         {"postgres://app:Tr0ub4dor@db.internal/app", "key.url-password"},
         {"redis://:p4ssw0rd-x@10.0.0.1:6379", "key.url-password"},
+        {"redis://app:Tr0ub@4dor@db.internal/app", "key.url-password"},
+        {"redis://app:Tr0ub/4dor@db.internal/app", "key.url-password"},
+        {"redis://app:admin12345@db.internal/app", "key.url-password"},
+        {R"({"log":"x\nsk-ant-api03-AbCdEf0123456789AbCdEf0123456789"})", "key.anthropic"},
+        {R"(x\r\nghp_0123456789abcdefghijABCDEFGHIJ012345)", "key.github"},
+        {R"(\u000aghp_0123456789abcdefghijABCDEFGHIJ012345)", "key.github"},
+        {R"(x\nAPI_TOKEN=f3Kd92mZx81LqPw0aRt5)", "key.assignment"},
+        {"x_sk-ant-api03-AbCdEf0123456789AbCdEf0123456789", "key.anthropic"},
+        {"sk-ant-api03-AbCdEf\xe2\x80\x8b"
+         "0123456789AbCdEf0123456789",
+         "key.anthropic"},
+        {"sk\xe2\x80\x8b-ant-api03-AbCdEf0123456789AbCdEf0123456789", "key.anthropic"},
+        {R"(x\n-----BEGIN RSA PRIVATE KEY-----\nMIIEow\n-----END RSA PRIVATE KEY-----)", "key.pem"},
+        {"x-----BEGIN RSA PRIVATE KEY-----\nMIIEow\n-----END RSA PRIVATE KEY-----", "key.pem"},
         {"API_TOKEN=f3Kd92mZx81LqPw0aRt5", "key.assignment"},
         {"aws_secret_access_key = wJalrXUtnFEMI/K7MDENG/bPxRfiCYz0123", "key.assignment"},
         {"\"apiKey\": \"f3Kd92mZx81LqPw0aRt5\"", "key.assignment"},
@@ -179,6 +205,16 @@ TEST_SUITE("ReplyGuard") {
         {"Desktop  Documents  Downloads  Music  notes.txt\n", "listing"},
         {"- .ssh/\n- .bashrc\n- Desktop/\n", "listing"},
         {"* `Desktop`\n* `Documents`\n* `Pictures`\n", "listing"},
+        {"1. Desktop\n2. Documents\n3. Music\n", "listing"},
+        {"1) Desktop\n2) Documents\n3) Music\n", "listing"},
+        {"- **Desktop**\n- **Documents**\n- **Music**\n", "listing"},
+        {"- Documents/ (tax papers)\n- Desktop/ (empty)\n- Music - songs\n", "listing"},
+        {"> drwxr-xr-x 2 a a 4096 Jan  1 10:00 b\n> -rw-r--r-- 1 a a 10 Jan  1 10:00 a.txt",
+         "listing"},
+        {"[\"Desktop\", \"Documents\", \"notes.txt\", \"Music\"]", "listing"},
+        {"[\n  \"Desktop\",\n  \"Documents\",\n  \"Music\"\n]\n", "listing"},
+        {"{\"entries\":[\"Desktop\",\"Documents\",\"Music\"]}", "listing"},
+        {"Your home folder contains: Desktop, Documents, taxes.ods and Downloads.", "listing"},
         {"01/02/2026  10:00    <DIR>          a\n01/02/2026  10:00    <DIR>          b\n",
          "listing"},
     };
@@ -211,6 +247,10 @@ TEST_SUITE("ReplyGuard") {
         " src/a.cc  | 2 +-\n src/b.cc  | 14 ++++++++------\n 2 files changed, 9 insertions(+)\n",
         "project\n├── src\n│   └── main.cc\n├── tests\n└── README.md\n",
         "1. Open Settings\n2. Documents\n3. Press Save\n",
+        "Now drag it from Downloads to Documents, Pictures or Music, whichever you like.",
+        "Open http://localhost:8080/@vite/client and git+ssh://git@example.org:x/y@v1 please.",
+        "It is at 12:34:56 on 2026-12-01, see https://example.org:443/@someone?x=1#y.",
+        "task-list_item-number-one-2026-12-01, a long_snake_case_name_with_2_digits_42",
         "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n",
         "-----BEGIN PUBLIC KEY-----\nMIIB\n-----END PUBLIC KEY-----\n",
         "| a | b |\n| --- | --- |\n| total 3 | -rw |\n",
@@ -269,6 +309,13 @@ TEST_SUITE("ReplyGuard") {
         "\xe2\x80\x8b",
         "a",
         "sk-",
+        "_sk-",
+        "-",
+        "\\nsk-",
+        "x-----BEGIN",
+        "://a:b/@",
+        "73:33:",
+        "Desktop, ",
         "MTIzNDU2Nzg5MDEyMzQ1Njc4.GAbCdE.",
         "\xe2\x94\x9c\xe2\x94\x80",
     };
