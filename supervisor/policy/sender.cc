@@ -45,6 +45,10 @@ bool IsDigit(char c) { return c >= '0' && c <= '9'; }
 
 // `text` as E.164; empty if it is no telephone number.
 std::string AsPhone(std::string_view text) {
+  // As links have it.
+  if (Lower(text.substr(0, 4)) == "tel:") {
+    text.remove_prefix(4);
+  }
   std::string digits;
   bool plus = false;
   for (size_t i = 0; i < text.size(); ++i) {
@@ -67,7 +71,14 @@ std::string AsPhone(std::string_view text) {
 }
 
 std::string NormalWhatsapp(std::string_view id) {
-  for (const std::string_view server : {"@s.whatsapp.net", "@c.us", "@whatsapp.net"}) {
+  // A number that hides behind `@lid` is no telephone number.
+  for (const std::string_view server : {"@lid", "@hosted.lid"}) {
+    if (Lower(id).ends_with(server)) {
+      id.remove_suffix(server.size());
+      return Lower(id.substr(0, id.find_first_of(":."))) + "@lid";
+    }
+  }
+  for (const std::string_view server : {"@s.whatsapp.net", "@c.us", "@whatsapp.net", "@hosted"}) {
     if (Lower(id).ends_with(server)) {
       id.remove_suffix(server.size());
       // `number:device` and `number.agent:device`.

@@ -106,6 +106,12 @@ ToolDecision ToolRules::Decide(const ToolQuestion& question) const {
   if (!Placed(question, tool, decision)) {
     return decision;
   }
+  if (tool.name.starts_with("group:")) {
+    // It would pass for the whole group.
+    Refuse(decision, "tools.name",
+           fmt::format("'{}' is the name of a group, not of a tool", Shown(question.tool)));
+    return decision;
+  }
   if (std::string rule, reason;
       RefusedByReadOnly(question.read_only, decision.level, levels_.Name(decision.level),
                         tool.effect, rule, reason)) {

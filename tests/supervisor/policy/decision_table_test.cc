@@ -1,6 +1,7 @@
 // Decisions over the four questions, row by row, against one configuration.
 #include <doctest/doctest.h>
 
+#include <iterator>
 #include <memory>
 #include <string>
 #include <vector>
@@ -28,7 +29,7 @@ levels:
     ask: [group:messaging]
     deny: [web_fetch]
   stranger: {allow: [read, list]}
-trust: {blocked: ["whatsapp:+15550000666"]}
+trust: {blocked: ["whatsapp:+15550000666", "whatsapp:7777777777@lid"]}
 mention_patterns: ["@clawd\\b", "hey lobster"]
 channels:
   whatsapp:
@@ -62,6 +63,17 @@ constexpr char kFriendId[] = "whatsapp:+15550000003";
 constexpr char kListedId[] = "whatsapp:+15550000004";
 constexpr char kStrangerId[] = "whatsapp:+15559999999";
 constexpr char kBlockedId[] = "whatsapp:+15550000666";
+
+// Rows that each table has at least.
+constexpr size_t kAdmissionRows = 94;
+constexpr size_t kSandboxRows = 98;
+constexpr size_t kHostRows = 35;
+constexpr size_t kPlacesRows = 7;
+constexpr size_t kReadOnlyRows = 49;
+constexpr size_t kRepliesRows = 26;
+static_assert(kAdmissionRows + kSandboxRows + kHostRows + kPlacesRows + kReadOnlyRows +
+                  kRepliesRows >=
+              300);
 
 struct AdmitRow {
   const char* sender;
@@ -98,6 +110,14 @@ TEST_SUITE("DecisionTable") {
         {"telegram:+15550000001", "", "hi", "deny admission.allowlist"},
         {kBlockedId, "", "hi", "deny trust.blocked"},
         {kBlockedId, "", "hi", "deny trust.blocked", "friend"},
+        {"whatsapp:15550000666@hosted", "", "hi", "deny trust.blocked"},
+        {"whatsapp:15550000666:4@s.whatsapp.net", "", "hi", "deny trust.blocked"},
+        {"whatsapp:tel:+1-555-000-0666", "", "hi", "deny trust.blocked"},
+        {"tel:+15550000666", "", "hi", "deny trust.blocked"},
+        {"whatsapp:7777777777@lid", "", "hi", "deny trust.blocked"},
+        {"whatsapp:7777777777:3@lid", "", "hi", "deny trust.blocked"},
+        {"whatsapp:7777777777:3@hosted.lid", "", "hi", "deny trust.blocked"},
+        {"whatsapp:7777777778@lid", "", "hi", "pair admission.pairing"},
         {kBlockedId, "111", "@clawd", "deny trust.blocked"},
         {"", "", "hi", "deny admission.unknown-sender"},
         {"", "111", "@clawd hi", "deny admission.unknown-sender"},
@@ -172,6 +192,7 @@ TEST_SUITE("DecisionTable") {
         {kOwnerId, "111", "@clawd /status", "admit admission.group", "", false, true},
         {kFriendId, "111", "@clawd /status", "deny admission.command", "", false, true},
     };
+    static_assert(std::size(kRows) >= kAdmissionRows);
     for (const AdmitRow& row : kRows) {
       CAPTURE(row.sender);
       CAPTURE(row.chat);
@@ -232,6 +253,10 @@ TEST_SUITE("DecisionTable") {
         {kOwnerId, kDm, "write", "allow levels.owner.allow"},
         {kOwnerId, kGroup, "write", "ask rules.ask-in-group"},
         {kOwnerId, kGroup, "edit", "allow levels.owner.allow"},
+        {kOwnerId, kDm, "group:fs", "deny tools.name"},
+        {kFamilyId, kDm, "group:fs", "deny tools.name"},
+        {kFriendId, kDm, "group:fs", "deny tools.name"},
+        {kFriendId, kDm, "Group:Runtime", "deny tools.name"},
         {kFamilyId, kDm, "exec", "allow levels.family.allow"},
         {kFamilyId, kDm, "web_fetch", "allow levels.family.allow"},
         {kFamilyId, kDm, "web_search", "allow levels.family.allow"},
@@ -319,6 +344,7 @@ TEST_SUITE("DecisionTable") {
         {kFriendId, kDm, "exec", "deny levels.stranger", "stranger"},
         {kStrangerId, kDm, "exec", "deny levels.stranger", "owner"},
     };
+    static_assert(std::size(kRows) >= kSandboxRows);
     for (const ToolRow& row : kRows) {
       CAPTURE(row.sender);
       CAPTURE(row.session);
@@ -366,6 +392,7 @@ TEST_SUITE("DecisionTable") {
         {kStrangerId, kDm, "exec", "deny placement.sandboxed"},
         {kOwnerId, "agent:work:main", "exec", "allow levels.owner.allow"},
     };
+    static_assert(std::size(kRows) >= kHostRows);
     for (const ToolRow& row : kRows) {
       CAPTURE(row.sender);
       CAPTURE(row.session);
@@ -390,6 +417,7 @@ TEST_SUITE("DecisionTable") {
         {"", kMain, "read", ToolPlace::kUnknown},
         {"", kDm, "read", ToolPlace::kSandbox},
     };
+    static_assert(std::size(kRows) >= kPlacesRows);
     for (const auto& row : kRows) {
       CAPTURE(row.sender);
       CAPTURE(row.tool);
@@ -479,6 +507,7 @@ TEST_SUITE("DecisionTable") {
         {{.session = true}, kFriendId, kDm, "message", "deny read-only.session"},
         {{}, kOwnerId, kDm, "exec", "allow levels.owner.allow"},
     };
+    static_assert(std::size(kRows) >= kReadOnlyRows);
     for (const auto& row : kRows) {
       CAPTURE(row.sender);
       CAPTURE(row.tool);
@@ -530,6 +559,7 @@ TEST_SUITE("DecisionTable") {
         {"stranger", kSecret, false, false, "redact reply.secrets"},
         {"stranger", kChat, true, true, "deny read-only.all"},
     };
+    static_assert(std::size(kRows) >= kRepliesRows);
     for (const auto& row : kRows) {
       CAPTURE(row.level);
       CAPTURE(row.text);
