@@ -32,6 +32,7 @@ struct CallRecord {
   ToolCall call;
   std::string rule;
   steady_clock::time_point began;
+  bool answered = false;  // the operator was asked, or had allowed it
 };
 
 CallFacts FactsOf(const CallRecord& record) {
@@ -246,7 +247,8 @@ class Gate final : public CallGate {
       record.rule = placement.rule;
       return RunsOnHost(placement, call.session);
     }
-    ask = answer.decision.verdict == Verdict::kAsk &&
+    record.answered = answer.decision.verdict == Verdict::kAsk;
+    ask = record.answered &&
           !desk_.approvals().Granted(
               {.session = call.session,
                .sender = ParseSender(call.sender).text(),
@@ -306,7 +308,7 @@ class Gate final : public CallGate {
       if (stub.ok()) {
         // While the sandbox was being opened, read-only mode may have been switched on, or the
         // level that this call brought may have gone with the sandbox before.
-        if (const absl::Status still = StillAllowed(record.call); !still.ok()) {
+        if (const absl::Status still = StillAllowed(record); !still.ok()) {
           stub = still;
         }
       }
@@ -321,8 +323,14 @@ class Gate final : public CallGate {
     });
   }
 
-  [[nodiscard]] absl::Status StillAllowed(const ToolCall& call) {
-    ASSIGN_OR_RETURN(const CallAnswer answer, desk_.BeginCall(QuestionOf(call)));
+  [[nodiscard]] absl::Status StillAllowed(const CallRecord& record) {
+    ASSIGN_OR_RETURN(const CallAnswer answer, desk_.BeginCall(QuestionOf(record.call)));
+    if (answer.decision.verdict == Verdict::kAsk && !record.answered) {
+      return absl::PermissionDeniedError(
+          fmt::format("{}: the operator is to be asked since somebody of level {} has reached this "
+                      "sandbox; make the call again",
+                      answer.decision.rule, answer.level));
+    }
     return AsStatus(answer.decision);
   }
 

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <chrono>
 #include <functional>
+#include <future>
 #include <optional>
 #include <string>
 #include <utility>
@@ -313,6 +314,22 @@ TEST_SUITE("CallGate") {
     CHECK(open().ok());
     // Once.
     CHECK_FALSE(open().ok());
+  }
+
+  TEST_CASE("who brings the question to the operator while the sandbox opens is not passed by") {
+    GateWorld world([](Config& c) { c.policy.levels[kFriend].ask = {"exec"}; });
+    world.sandboxes.Hold();
+    ToolCall call = kCall;
+    call.session = "late";
+    call.sender = "whatsapp:0";
+    std::promise<absl::Status> answered;
+    world.gate->Begin(call, [&](const TicketOr& ticket) { answered.set_value(ticket.status()); });
+    world.sandboxes.AwaitCreating(2);
+    REQUIRE(world.desk->Reached("late", ParseSender("whatsapp:1")).ok());
+    world.sandboxes.Release();
+    const absl::Status refused = answered.get_future().get();
+    CHECK(absl::IsPermissionDenied(refused));
+    CHECK(std::string(refused.message()).find("make the call again") != std::string::npos);
   }
 
   TEST_CASE("a link that is down is an error that says so") {
