@@ -70,6 +70,12 @@ Child Spawn(const CommandSpec& spec, const std::string& cwd) {
       return child;
     }
   }
+  // Until it has execve()d, a signal would run this program's handlers in it, among them the test
+  // runner's, which take locks that nobody gives back there.
+  sigset_t all;
+  sigset_t before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
   if (spec.has_terminal()) {
     winsize size{};
     size.ws_row = static_cast<unsigned short>(spec.terminal().rows());
@@ -91,6 +97,10 @@ Child Spawn(const CommandSpec& spec, const std::string& cwd) {
     }
   }
   if (child.pid == 0) {
+    for (int number = 1; number < NSIG; ++number) {
+      signal(number, SIG_DFL);
+    }
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
     if (chdir(cwd.c_str()) == 0) {
       execvpe(argv[0], argv.data(), envp.data());
     }
@@ -98,6 +108,7 @@ Child Spawn(const CommandSpec& spec, const std::string& cwd) {
     (void)!write(pipes[3][1], &error, sizeof(error));
     _exit(127);
   }
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
   close(pipes[0][0]);
   close(pipes[1][1]);
   close(pipes[2][1]);
