@@ -289,7 +289,10 @@ TEST_SUITE("Proxy") {
     CHECK(chunked.Take("\r\n\r\n") == "HTTP/1.1 100 Continue\r\n\r\n");
     chunked.Say("5\r\nhel");
     chunked.Say("lo\r\n3\r\nEND\r\n0\r\nX: y\r\n\r\n");
-    CHECK(Holds(chunked.Hear(""), "hello"));
+    // In one chunk or two.
+    std::string heard = chunked.Hear("");
+    std::erase_if(heard, [](char c) { return c == '\r' || c == '\n' || (c >= '0' && c <= '9'); });
+    CHECK(Holds(heard, "hello"));
     Peer large = house.Connect();
     large.Say(
         "POST http://api.creel/x HTTP/1.1\r\nHost: api.creel\r\nTransfer-Encoding: chunked\r\n\r\n"
