@@ -136,6 +136,7 @@ grpc::ServerUnaryReactor* OperatorService::DenyPairing(grpc::CallbackServerConte
         ASSIGN_OR_RETURN(const uint32_t removed,
                          desk_->pairings().Deny(request->code(), ParseSender(request->sender())));
         response->set_removed(removed);
+        desk_->FollowStandings();
         return absl::OkStatus();
       });
 }

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <atomic>
@@ -139,7 +140,35 @@ absl::Status PolicyDesk::Reload(const Config& fresh) {
     now_ = std::move(now);
   }
   Changed();
+  FollowStandings();
   return absl::OkStatus();
+}
+
+void PolicyDesk::FollowStandings() {
+  const absl::StatusOr<std::vector<TrustRecord>> records = store_.TrustLevels();
+  if (!records.ok()) {
+    spdlog::error("the levels of open sandboxes could not be looked at again: {}",
+                  Printable(std::string(records.status().message()), 512));
+    return;
+  }
+  const InForce now = Now();
+  const Levels& levels = now.policy->levels();
+  for (const TrustRecord& record : *records) {
+    if (record.sender.empty()) {
+      continue;
+    }
+    const Standing standing = StandingOf(*now.policy, ParseSender(record.sender));
+    const Level level = standing.blocked ? Levels::lowest() : standing.level;
+    if (level >= levels.Of(record.level)) {
+      continue;
+    }
+    if (const absl::Status fell =
+            trust_->Reach(record.name, levels.Name(level), record.sender, levels);
+        !fell.ok()) {
+      spdlog::error("sandbox \"{}\" does not fall to level '{}': {}", Printable(record.name, 120),
+                    levels.Name(level), Printable(std::string(fell.message()), 512));
+    }
+  }
 }
 
 void PolicyDesk::SetSecrets(std::vector<std::string> secrets) {

@@ -165,6 +165,9 @@ class PolicyDesk {
   // must not block, and are removed by destroying what is returned.
   [[nodiscard]] uint64_t version() const;
   std::shared_ptr<void> OnChange(std::function<void()> changed);
+  // Sandboxes fall to what whoever brought them to their level is worth now: after a pairing was
+  // revoked, or a sender was taken out of the configuration.
+  void FollowStandings();
   // Something else that a gateway is told of has changed, such as which sessions are frozen.
   void Changed();
 

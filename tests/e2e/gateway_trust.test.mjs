@@ -154,7 +154,7 @@ describe("trust", () => {
   });
 
   test("a picture that a friend sends lies in the sandbox", async () => {
-    const text = directive(exec("find media -type f | head -1; sha256sum $(find media -type f | head -1)"));
+    const text = directive(exec("find media -type f -not -name .gitignore | head -1; sha256sum $(find media -type f -not -name .gitignore | head -1)"));
     world.telegram.write({ from: FRIEND, text, photo: Buffer.from(PNG, "base64") });
     await eventually("the tool has answered", () => world.model.results(text).length === 1, 120_000);
     const [answer] = world.model.results(text);

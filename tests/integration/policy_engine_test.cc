@@ -230,6 +230,25 @@ TEST_SUITE("PolicyEngine") {
     CHECK(house.Admit(Message(kStrangerId, "", "x")).verdict() == g::ADMIT_VERDICT_ADMIT);
     REQUIRE(house.Creel({"pairing", "deny", std::string("whatsapp:") + kStrangerId}).first == 0);
     CHECK(house.Admit(Message(kStrangerId, "", "x")).verdict() == g::ADMIT_VERDICT_PAIR);
+    // And so does what it gave the sandbox, whoever calls.
+    CHECK(house.supervisor.Get(session).trust_level() == "stranger");
+    CHECK(Refused(house.ExecAs("", {"true"}, session).status, "levels.stranger"));
+    CHECK(Refused(house.ExecAs(kOwnerId, {"true"}, session).status, "levels.stranger"));
+
+    // Likewise whom the configuration does not name any more.
+    const std::string other = "agent:main:whatsapp:direct:three";
+    REQUIRE(house.ExecAs(kFriendId, {"true"}, other).code() == 0);
+    CHECK(house.supervisor.Get(other).trust_level() == "friend");
+    const std::string file = house.supervisor.dir() + "/creel.yaml";
+    std::ifstream stream(file);
+    std::string text((std::istreambuf_iterator<char>(stream)), {});
+    const std::string named = "allow_from: [\"+15550000003\"], ";
+    REQUIRE(text.find(named) != std::string::npos);
+    text.erase(text.find(named), named.size());
+    std::ofstream(file) << text;
+    REQUIRE(house.Creel({"policy", "reload"}).first == 0);
+    CHECK(house.supervisor.Get(other).trust_level() == "stranger");
+    CHECK(Refused(house.ExecAs("", {"true"}, other).status, "levels.stranger"));
   }
 
   TEST_CASE("a group message reaches the model only if it mentions the gateway") {
