@@ -29,7 +29,7 @@ const LISTING = `/home/peter
 /home/peter/.ssh/id_ed25519
 /home/peter/Documents/taxes-2025.pdf
 /home/peter/projects/lobster/secret-plan.md
-/root/.openclaw/openclaw.json`;
+/home/peter/.openclaw/openclaw.json`;
 // Eight by eight pixels, red.
 const PNG =
   "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAEUlEQVR4nGP4z8CAFWEXHbQSACj/P8Fu7N9hAAAAAElFTkSuQmCC";
