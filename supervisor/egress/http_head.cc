@@ -10,7 +10,7 @@
 namespace creel::egress {
 namespace {
 
-constexpr size_t kMaxHeaders = 128;
+constexpr size_t kMaxResponseHeaders = 128;
 constexpr size_t kMaxMethod = 32;
 
 absl::Status Bad(const std::string& why) { return absl::InvalidArgumentError(why); }
@@ -45,14 +45,14 @@ std::string_view TakeLine(std::string_view& rest) {
   return line;
 }
 
-absl::Status ReadHeaders(std::string_view rest, std::vector<Header>& headers) {
+absl::Status ReadHeaders(std::string_view rest, size_t most, std::vector<Header>& headers) {
   for (;;) {
     const std::string_view line = TakeLine(rest);
     if (line.empty()) {
       return rest.empty() ? absl::OkStatus() : Bad("there is more after the head's end");
     }
-    if (headers.size() >= kMaxHeaders) {
-      return Bad(fmt::format("there are more than {} headers", kMaxHeaders));
+    if (headers.size() >= most) {
+      return Bad(fmt::format("there are more than {} headers", most));
     }
     if (line[0] == ' ' || line[0] == '\t') {
       return Bad("a header is folded over two lines");
@@ -183,7 +183,7 @@ absl::StatusOr<RequestHead> ParseRequestHead(std::string_view head) {
   if (request.target.empty() || !visible) {
     return Bad("the target holds something else than visible ASCII characters");
   }
-  RETURN_IF_ERROR(ReadHeaders(head, request.headers));
+  RETURN_IF_ERROR(ReadHeaders(head, kMaxRequestHeaders, request.headers));
   if (CountHeaders(request.headers, "Host") > 1) {
     return Bad("there are two Host headers");
   }
@@ -203,7 +203,7 @@ absl::StatusOr<ResponseHead> ParseResponseHead(std::string_view head) {
     return Bad("the first line is not a reply's");
   }
   response.status = (code[0] - '0') * 100 + (code[1] - '0') * 10 + (code[2] - '0');
-  RETURN_IF_ERROR(ReadHeaders(head, response.headers));
+  RETURN_IF_ERROR(ReadHeaders(head, kMaxResponseHeaders, response.headers));
   return response;
 }
 

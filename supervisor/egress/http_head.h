@@ -43,9 +43,14 @@ struct Framing {
 absl::StatusOr<std::optional<size_t>> FindHeadEnd(std::string_view buffer, size_t searched,
                                                   size_t max_bytes);
 
+// With what UpstreamHead adds (Host, the framing, the credential, an upgrade) a head stays within
+// the hundred that common servers read.
+inline constexpr size_t kMaxRequestHeaders = 90;
+
 // `head` is complete, with its empty line. Whatever two readers could understand differently is
 // refused (kInvalidArgument): folded lines, spaces around a name, names with `_`, more than one
-// space in the first line, a version other than 1.0 and 1.1, two Host, several Content-Length.
+// space in the first line, a version other than 1.0 and 1.1, two Host, several Content-Length, more
+// than kMaxRequestHeaders headers in a request or 128 in a reply.
 absl::StatusOr<RequestHead> ParseRequestHead(std::string_view head);
 absl::StatusOr<ResponseHead> ParseResponseHead(std::string_view head);
 

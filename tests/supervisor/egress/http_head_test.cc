@@ -34,6 +34,18 @@ TEST_SUITE("HttpHead") {
     CHECK(FindHeader(head->headers, "HOST")->value == "a.example");
   }
 
+  TEST_CASE("there are so many headers that what goes on to the upstream is read there") {
+    const auto with = [](size_t count) {
+      std::string head = "GET http://a.example/ HTTP/1.1\r\n";
+      for (size_t i = 0; i < count; ++i) {
+        head += "a:\r\n";
+      }
+      return head + "\r\n";
+    };
+    CHECK(Refusal(with(kMaxRequestHeaders)) == "accepted");
+    CHECK(Refusal(with(kMaxRequestHeaders + 1)) == "there are more than 90 headers");
+  }
+
   TEST_CASE("what two readers could understand differently is refused") {
     const struct {
       const char* what;
