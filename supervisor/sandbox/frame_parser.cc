@@ -36,8 +36,12 @@ constexpr uint8_t kPriorityFlag = 0x20;
 constexpr uint32_t kMaxSettings = 32;
 constexpr uint32_t kMaxGoAway = 16u << 10;
 constexpr uint32_t kSmallData = 128;
-// One WINDOW_UPDATE is explained by this many bytes, and so many of them can be saved up.
-constexpr uint64_t kBytesPerWindowUpdate = 1024;
+// What explains WINDOW_UPDATE: so many bytes that went the other way one, a header block (a call that
+// begins, whose peer reads its first messages) some more; so many of them can be saved up. gRPC sends
+// up to two for each message that it reads, however small, which over a thousand short calls a second
+// is more than the control frames may be.
+constexpr uint64_t kBytesPerWindowUpdate = 128;
+constexpr uint64_t kWindowUpdatesPerHeaders = 4;
 constexpr uint64_t kMaxWindowUpdatesDue = 65536;
 
 absl::Status Malformed(std::string what) { return absl::InvalidArgumentError(std::move(what)); }
@@ -111,9 +115,12 @@ absl::Status FrameParser::Consume(std::string_view bytes, Time now) {
 
 void FrameParser::Carried(uint64_t bytes) {
   carried_ += bytes;
-  window_updates_due_ =
-      std::min(kMaxWindowUpdatesDue, window_updates_due_ + carried_ / kBytesPerWindowUpdate);
+  Explain(carried_ / kBytesPerWindowUpdate);
   carried_ %= kBytesPerWindowUpdate;
+}
+
+void FrameParser::Explain(uint64_t window_updates) {
+  window_updates_due_ = std::min(kMaxWindowUpdatesDue, window_updates_due_ + window_updates);
 }
 
 absl::Status FrameParser::CheckFrame(const Frame& frame, Time now) {
@@ -209,6 +216,7 @@ absl::Status FrameParser::CheckHeaders(const Frame& frame, Time now) {
     return TooMuch(
         fmt::format("more than {} header blocks a second", bounds_.max_headers_per_second));
   }
+  Explain(kWindowUpdatesPerHeaders);
   if (bounds_.expect_preface) {
     // gRPC's clients send no trailers.
     if (frame.stream <= last_stream_) {

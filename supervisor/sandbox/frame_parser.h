@@ -21,7 +21,7 @@ struct FrameBounds {
   uint32_t max_header_bytes = 32u << 10;
   uint32_t max_continuations = 8;
   // PING, SETTINGS, RST_STREAM, PRIORITY, GOAWAY, empty DATA, and WINDOW_UPDATE beyond one for each
-  // KiB that went the other way.
+  // 128 bytes that went the other way and four for each header block.
   uint32_t max_control_per_second = 2000;
   // Header blocks: new streams of a client; first and last word of a server on each stream.
   uint32_t max_headers_per_second = 20000;
@@ -77,6 +77,7 @@ class FrameParser {
   absl::Status CheckHeaders(const Frame& frame, Time now);
   absl::Status CheckContinuation(const Frame& frame);
   absl::Status CheckWindowUpdate(Time now);
+  void Explain(uint64_t window_updates);
   absl::Status TakeControl(const Frame& frame, Time now);
 
   const FrameBounds bounds_;

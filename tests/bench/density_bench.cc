@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <mutex>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 #include <thread>
@@ -352,6 +353,18 @@ void Mixed(Report& report) {
   // Each session gets its share of the rate at fixed points in time; what comes late counts as late
   // from there.
   std::atomic<int> wrong{0};
+  std::mutex mutex;
+  std::string first_wrong;
+  const auto expect = [&](const testing::Outcome& outcome, std::string_view out) {
+    if (outcome.code() != 0 || outcome.out != out) {
+      const std::lock_guard lock(mutex);
+      if (wrong++ == 0) {
+        first_wrong = fmt::format("code {}, {} bytes of output, {}: {}", outcome.code(),
+                                  outcome.out.size(), outcome.exit.ShortDebugString(),
+                                  outcome.status.error_message());
+      }
+    }
+  };
   std::vector<Samples> latencies(kSessions);
   const auto begin = Steady::now() + milliseconds(200);
   const auto step = std::chrono::nanoseconds(seconds(1)) * kSessions / kRate;
@@ -364,10 +377,10 @@ void Mixed(Report& report) {
       // A mix as tools make it: a bare command, a shell with some output, input that comes back.
       switch (n % 4) {
         case 0:
-          wrong += supervisor.Shell(Session(i), "echo out; echo err >&2").out == "out\n" ? 0 : 1;
+          expect(supervisor.Shell(Session(i), "echo out; echo err >&2"), "out\n");
           break;
         default:
-          wrong += supervisor.Exec(Session(i), {"true"}).code() == 0 ? 0 : 1;
+          expect(supervisor.Exec(Session(i), {"true"}), "");
       }
       mine.Add(duration<double, std::milli>(Steady::now() - due).count());
     }
@@ -378,7 +391,8 @@ void Mixed(Report& report) {
       all.Add(ms);
     }
   }
-  Require(wrong == 0, fmt::format("{} of {} commands failed", wrong.load(), all.values().size()));
+  Require(wrong == 0, fmt::format("{} of {} commands failed, first: {}\n{}", wrong.load(),
+                                  all.values().size(), first_wrong, supervisor.Log()));
   report.Times("1,000 commands a second over 50 sessions", all);
   report.Figure("mixed_p99_ms", all.Quantile(0.99), "<= 40",
                 "1,000 commands a second over 50 sessions for 30 s: 99th percentile from when each "

@@ -167,9 +167,20 @@ TEST_SUITE("FrameParser") {
 
   TEST_CASE("window updates are due to the data that went the other way") {
     FrameParser parser = Begun();
-    parser.Carried(10000 * 1024);
+    parser.Carried(10000 * 128);
     CHECK(parser.Consume(Repeat(Frame(kWindowUpdate, 0, 1, 4), 10000), kStart).ok());
     CHECK(parser.Consume(Repeat(Frame(kWindowUpdate, 0, 1, 4), 2100), kStart).code() == kTooMuch);
+  }
+
+  TEST_CASE("thousands of short calls a second explain their window updates") {
+    FrameParser parser = Begun({.expect_preface = true});
+    uint32_t stream = 1;
+    FrameParser::Time now = kStart;
+    for (int call = 0; call < 10000; ++call, stream += 2, now += std::chrono::microseconds(200)) {
+      REQUIRE(parser.Consume(Frame(kHeaders, kEndHeaders, stream, 10), now).ok());
+      REQUIRE(parser.Consume(Repeat(Frame(kWindowUpdate, 0, stream, 4), 4), now).ok());
+    }
+    CHECK(parser.Consume(Repeat(Frame(kWindowUpdate, 0, 1, 4), 2100), now).code() == kTooMuch);
   }
 
   TEST_CASE("header blocks and small data have rates of their own") {
