@@ -19,6 +19,7 @@
 #include <utility>
 
 #include "agent-shim/api/shim_service.h"
+#include "agent-shim/api/still_grpc.h"
 #include "agent-shim/exec/event_loop.h"
 #include "agent-shim/exec/nursery.h"
 #include "agent-shim/link/caller.h"
@@ -89,6 +90,7 @@ absl::Status Serve(const std::string& path) {
   // Forked before there are threads, and small.
   ASSIGN_OR_RETURN(std::unique_ptr<Nursery> nursery, Nursery::Start());
   ASSIGN_OR_RETURN(std::unique_ptr<EventLoop> loop, EventLoop::Start());
+  RunEventEngineOn(*loop);
   Identity identity;
   ShimService service(*loop, *nursery, identity, is_init,
                       path.substr(0, path.rfind('/') + 1) + "egress.sock");
@@ -96,6 +98,7 @@ absl::Status Serve(const std::string& path) {
   if (server == nullptr) {
     return absl::InternalError("gRPC does not start");
   }
+  StopTimerThread();
   Caller caller({.path = path, .stop_fd = stop.get()},
                 [&server](UniqueFd connection) {
                   grpc::AddInsecureChannelFromFd(server.get(), connection.release());
