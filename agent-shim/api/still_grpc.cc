@@ -22,8 +22,8 @@ grpc_event __real_grpc_completion_queue_next(grpc_completion_queue* queue, gpr_t
                                              void* reserved);
 
 // Only gRPC's callback threads call it here, and these are woken by whatever there is to do.
-grpc_event __wrap_grpc_completion_queue_next(grpc_completion_queue* queue, gpr_timespec /*deadline*/,
-                                             void* reserved) {
+grpc_event __wrap_grpc_completion_queue_next(grpc_completion_queue* queue,
+                                             gpr_timespec /*deadline*/, void* reserved) {
   return __real_grpc_completion_queue_next(queue, gpr_inf_future(GPR_CLOCK_REALTIME), reserved);
 }
 // NOLINTEND(bugprone-reserved-identifier,readability-identifier-naming)
