@@ -139,7 +139,7 @@ grpc::ServerUnaryReactor* IncidentService::GetIncident(
 grpc::ServerUnaryReactor* IncidentService::CaptureIncident(
     grpc::CallbackServerContext* context, const operator_::v1::CaptureIncidentRequest* request,
     operator_::v1::CaptureIncidentResponse* response) {
-  return OnWorker(*context, workers_, kWithin,
+  return OnWorker(*context, capturers_, kWithin,
                   [this, request, response](Deadline /*deadline*/) -> absl::Status {
                     ASSIGN_OR_RETURN(const IncidentBundle bundle,
                                      incidents_.Capture(request->id()));

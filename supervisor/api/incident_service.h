@@ -38,9 +38,11 @@ class IncidentService final : public operator_::v1::Incidents::CallbackService {
  private:
   IncidentManager& incidents_;
   AuditLog& audit_;
-  // Opening waits for nothing else.
-  WorkerPool openers_{4};
-  WorkerPool workers_{4};
+  // Opening waits for nothing else, not for those either that were opened to be taken down.
+  WorkerPool openers_{32};
+  // Nor do thawing and tearing down wait for evidence of other incidents that is being collected.
+  WorkerPool capturers_{4};
+  WorkerPool workers_{16};
 };
 
 }  // namespace creel

@@ -39,6 +39,10 @@ std::string ScopeText(const Incident& incident) {
              : fmt::format("{} {}", ScopeName(incident.scope), incident.who);
 }
 
+std::string FreezeReason(const Incident& incident) {
+  return fmt::format("incident {}: {}", incident.id, incident.reason);
+}
+
 std::string StateText(IncidentState state) {
   switch (state) {
     case IncidentState::kOpen:

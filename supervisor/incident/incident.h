@@ -57,6 +57,8 @@ struct Incident {
 
 // `all`, `sender S` or `session K`.
 std::string ScopeText(const Incident& incident);
+// What a sandbox is told to stand still for.
+std::string FreezeReason(const Incident& incident);
 // open, thawed, torn_down.
 std::string StateText(IncidentState state);
 

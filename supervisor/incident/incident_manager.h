@@ -1,23 +1,23 @@
 #pragma once
 
 #include <functional>
-#include <map>
 #include <memory>
 #include <set>
 #include <string>
-#include <thread>
-#include <utility>
 #include <vector>
 
-#include "supervisor/base/mutex.h"
 #include "supervisor/incident/capture.h"
 #include "supervisor/incident/incident.h"
+#include "supervisor/incident/incident_freezer.h"
+#include "supervisor/incident/incident_table.h"
+#include "supervisor/incident/incident_turns.h"
 #include "supervisor/session/job_threads.h"
 #include "supervisor/store/store.h"
 
 namespace creel {
 
-// Opens incidents, keeps their evidence, and ends them. Thread-safe; calls block.
+// Opens incidents, keeps their evidence, and ends them. Opening waits for nothing else; what is
+// done with an incident that is open takes turns as IncidentTurns says. Thread-safe; calls block.
 class IncidentManager {
  public:
   struct Rooms {
@@ -75,40 +75,22 @@ class IncidentManager {
  private:
   explicit IncidentManager(const Rooms& rooms);
 
-  absl::Status Load();
-  absl::Status Save(const Incident& incident);
-  void Cut(const std::string& sandbox, const Incident& incident) const;
   void Restore(const Incident& incident) const;
-  void ApplyHoldsLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  [[nodiscard]] std::string Folder(const std::string& id) const;
-  // Whether the incident is about a session; `reached` are the sandboxes that its sender reached.
-  static bool IsMeant(const Incident& incident, const SessionView& view,
-                      const std::set<std::string>& reached);
   // Gives the sandboxes that another open incident is about too over to it; returns the rest.
   std::vector<IncidentSandbox> LeaveToOthers(const Incident& incident);
-  // Freezes what the incident is about and is not in its list yet; adds it to the list.
-  void FreezeAll(Incident& incident, std::vector<std::string>& problems);
-  // The sandboxes that a sender reached, by the record.
-  [[nodiscard]] std::vector<std::string> ReachedBy(const std::string& sender) const;
+  // Freezes those of these sandboxes that an open incident has in its list and that run.
+  void HoldStill(const std::string& id, const std::set<std::string>& sandboxes,
+                 std::vector<std::string>& problems);
   void Tell(const char* what, const Incident& incident, const std::string& reason);
   absl::Status Remove(const IncidentSandbox& sandbox);
-  // Changes an incident, and keeps it. kNotFound: there is none.
-  absl::StatusOr<Incident> Change(const std::string& id,
-                                  const std::function<void(Incident&)>& change);
-  absl::Status CheckOpen(const Incident& incident) const;
-  // kFailedPrecondition: what it is about is still being frozen.
-  absl::Status CheckOpened(const Incident& incident) const;
 
   const Rooms rooms_;
   const EvidenceCapture capture_;
-  // One capture or end of an incident at a time.
-  Mutex turn_ ABSL_ACQUIRED_BEFORE(mu_);
-  mutable Mutex mu_;
-  std::map<uint64_t, Incident> incidents_ ABSL_GUARDED_BY(mu_);
-  uint64_t next_ ABSL_GUARDED_BY(mu_) = 1;
-  std::set<uint64_t> opening_ ABSL_GUARDED_BY(mu_);
-  JobThreads freezers_{64};
-  JobThreads captures_{2};
+  IncidentTable table_;
+  IncidentTurns turns_;
+  IncidentFreezer freezer_;
+  JobThreads removers_{64};
+  JobThreads captures_{4};
 };
 
 }  // namespace creel
