@@ -82,8 +82,8 @@ std::vector<KeySpec> RecordKeys() {
        [](const YamlNode& node, Config& c) { return ReadTimeout(node, c.incident.stop_timeout); }},
       {"incident.gateway_files", "list of paths", "[]",
        "Files and folders of the gateway, such as its logs and transcripts, that are put into "
-       "every "
-       "bundle of evidence. Links in them are kept as links.",
+       "every bundle of evidence. Links in them are kept as links; one on the way to them is "
+       "followed only where root and Creel's user alone may write.",
        ReadGatewayFiles},
       {"incident.max_bundle", "size", "4GiB",
        "The most that a bundle of evidence takes in, before it is compressed; what did not fit is "

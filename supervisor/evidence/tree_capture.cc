@@ -16,6 +16,8 @@
 #include <system_error>
 #include <utility>
 
+#include "supervisor/evidence/named_path.h"
+
 namespace creel {
 namespace {
 
@@ -250,11 +252,12 @@ absl::StatusOr<UniqueFd> OpenInProcess(int pid, const std::string& container,
 }
 
 absl::StatusOr<UniqueFd> OpenFolder(const std::string& path) {
-  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
-  if (!fd.valid()) {
-    return ErrnoStatus(errno, fmt::format("open the folder '{}'", path));
+  ASSIGN_OR_RETURN(const UniqueFd named, OpenNamed(path));
+  struct stat info {};
+  if (::fstat(named.get(), &info) != 0 || !S_ISDIR(info.st_mode)) {
+    return absl::InvalidArgumentError(fmt::format("'{}' is no folder", path));
   }
-  return fd;
+  return OpenToRead(named.get());
 }
 
 absl::Status CaptureTree(UniqueFd folder, const std::string& name, const TreeBounds& bounds,

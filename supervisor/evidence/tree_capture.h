@@ -15,7 +15,7 @@ namespace creel {
 absl::StatusOr<UniqueFd> OpenInProcess(int pid, const std::string& container,
                                        const std::string& path);
 
-// Opens a folder of the host, whose last part is no link.
+// Opens a folder of the host. Links on the way are followed as OpenNamed does.
 absl::StatusOr<UniqueFd> OpenFolder(const std::string& path);
 
 struct TreeBounds {

@@ -16,6 +16,7 @@
 #include "supervisor/audit/line.h"
 #include "supervisor/base/escape.h"
 #include "supervisor/evidence/bundle_writer.h"
+#include "supervisor/evidence/named_path.h"
 #include "supervisor/evidence/tree_capture.h"
 #include "supervisor/sandbox/sandbox_paths.h"
 
@@ -284,30 +285,20 @@ absl::StatusOr<std::string> RecordSlice(const AuditLog& audit, const Incident& i
   return text;
 }
 
-// A file or folder that the operator named. The gateway may have put links there: none is followed.
+// A file or folder that the operator named. The gateway, or whoever got hold of it, may have put
+// links there: none of theirs is followed.
 absl::Status AddGatewayFile(const std::string& path, const TreeBounds& bounds,
                             BundleWriter& bundle) {
   const std::string name = "gateway" + path;
+  const absl::StatusOr<UniqueFd> named = OpenNamed(path);
+  absl::StatusOr<UniqueFd> fd = named.ok() ? OpenToRead(named->get()) : named.status();
   struct stat info {};
-  if (::lstat(path.c_str(), &info) != 0) {
-    bundle.LeftOut(fmt::format("{}: it is not there", name));
+  if (!fd.ok() || ::fstat(fd->get(), &info) != 0) {
+    bundle.LeftOut(fmt::format("{}: {}", name, std::string(fd.status().message())));
     return absl::OkStatus();
   }
-  if (S_ISDIR(info.st_mode)) {
-    absl::StatusOr<UniqueFd> folder = OpenFolder(path);
-    if (!folder.ok()) {
-      bundle.LeftOut(fmt::format("{}: {}", name, std::string(folder.status().message())));
-      return absl::OkStatus();
-    }
-    return CaptureTree(*std::move(folder), name, bounds, bundle);
-  }
-  const UniqueFd fd(
-      ::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
-  if (!fd.valid() || ::fstat(fd.get(), &info) != 0 || !S_ISREG(info.st_mode)) {
-    bundle.LeftOut(fmt::format("{}: it is no file that can be read", name));
-    return absl::OkStatus();
-  }
-  return bundle.AddFile(name, info, fd.get());
+  return S_ISDIR(info.st_mode) ? CaptureTree(*std::move(fd), name, bounds, bundle)
+                               : bundle.AddFile(name, info, fd->get());
 }
 
 // Bytes of `folder`'s disk that may be used without going below `floor`.
