@@ -33,22 +33,28 @@ void AddLine(std::string_view line, operator_::v1::ReadRecordResponse& response)
   }
 }
 
+AuditQuery QueryOf(const AuditLog& audit, const operator_::v1::ReadRecordRequest& request) {
+  AuditQuery query{.session = request.session(),
+                   .sender = request.sender(),
+                   .sandbox = request.sandbox(),
+                   .tool = request.tool(),
+                   .verdict = request.verdict(),
+                   .incident = request.incident(),
+                   .event = request.event(),
+                   .since = request.since(),
+                   .until = request.until()};
+  query.FindMasked(audit);
+  return query;
+}
+
 // Lines as they are asked for, one message after the other was taken.
 class RecordStream final : public grpc::ServerWriteReactor<operator_::v1::ReadRecordResponse>,
                            public std::enable_shared_from_this<RecordStream> {
  public:
-  RecordStream(const std::string& directory, WorkerPool& workers,
+  RecordStream(const AuditLog& audit, WorkerPool& workers,
                const operator_::v1::ReadRecordRequest& request)
       : workers_(workers),
-        reader_(directory, {.session = request.session(),
-                            .sender = request.sender(),
-                            .sandbox = request.sandbox(),
-                            .tool = request.tool(),
-                            .verdict = request.verdict(),
-                            .incident = request.incident(),
-                            .event = request.event(),
-                            .since = request.since(),
-                            .until = request.until()}),
+        reader_(audit.directory(), QueryOf(audit, request)),
         limit_(request.limit()),
         follow_(request.follow()) {}
 
@@ -181,7 +187,7 @@ class RecordStream final : public grpc::ServerWriteReactor<operator_::v1::ReadRe
 
 grpc::ServerWriteReactor<operator_::v1::ReadRecordResponse>* RecordService::ReadRecord(
     grpc::CallbackServerContext* /*context*/, const operator_::v1::ReadRecordRequest* request) {
-  auto stream = std::make_shared<RecordStream>(audit_.directory(), readers_, *request);
+  auto stream = std::make_shared<RecordStream>(audit_, readers_, *request);
   stream->Run();
   return stream.get();
 }

@@ -114,13 +114,12 @@ class FileAuditLog final : public AuditLog {
     mask_ = SecretMask(secrets);
   }
 
+  [[nodiscard]] std::string Masked(std::string_view text) const override {
+    return mask().Apply(text);
+  }
+
   [[nodiscard]] std::set<std::string> SecretsIn(std::string_view text) const override {
-    SecretMask mask;
-    {
-      MutexLock hold(mu_);
-      mask = mask_;
-    }
-    return mask.Find(text);
+    return mask().Find(text);
   }
 
   [[nodiscard]] absl::Status Health() const override {
@@ -172,6 +171,11 @@ class FileAuditLog final : public AuditLog {
   [[nodiscard]] const std::vector<std::string>& findings() const override { return findings_; }
 
  private:
+  [[nodiscard]] SecretMask mask() const {
+    MutexLock hold(mu_);
+    return mask_;
+  }
+
   absl::Status OpenFileLocked(const std::string& path) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     UniqueFd fd(::open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
     struct stat info {};

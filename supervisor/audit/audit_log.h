@@ -70,6 +70,8 @@ class AuditLog {
 
   // Values that never appear in the record, by name.
   virtual void SetSecrets(const std::vector<std::pair<std::string, std::string>>& secrets) = 0;
+  // A text as the record has it now: without those values.
+  [[nodiscard]] virtual std::string Masked(std::string_view text) const = 0;
   // The names of those whose value is in a text.
   [[nodiscard]] virtual std::set<std::string> SecretsIn(std::string_view text) const = 0;
 

@@ -15,11 +15,28 @@ namespace {
 constexpr size_t kMaxText = 512;
 
 // The record has the value as it can be printed.
-bool Has(std::string_view line, std::string_view key, const std::string& value) {
+bool Says(std::string_view line, std::string_view key, const std::string& value) {
   return line.find(FieldPattern(key, Printable(value, kMaxText))) != std::string_view::npos;
 }
 
 }  // namespace
+
+void AuditQuery::FindMasked(const AuditLog& log) {
+  const auto find = [&](const std::string& value) {
+    if (std::string instead = log.Masked(value); instead != value) {
+      masked[value] = std::move(instead);
+    }
+  };
+  for (const std::string* value : {&session, &sender, &sandbox, &tool}) {
+    find(*value);
+  }
+  std::for_each(any_session.begin(), any_session.end(), find);
+}
+
+bool AuditQuery::Has(std::string_view line, std::string_view key, const std::string& value) const {
+  const auto instead = masked.find(value);
+  return Says(line, key, value) || (instead != masked.end() && Says(line, key, instead->second));
+}
 
 // A quote in a value is escaped, so that no value can look like a key with another value.
 bool AuditQuery::Fits(std::string_view line) const {
@@ -45,8 +62,8 @@ bool AuditQuery::Fits(std::string_view line) const {
   if (any_session.empty() && any_sandbox.empty()) {
     return true;
   }
-  const auto of = [&line](const char* key) {
-    return [&line, key](const std::string& value) { return Has(line, key, value); };
+  const auto of = [this, &line](const char* key) {
+    return [this, &line, key](const std::string& value) { return Has(line, key, value); };
   };
   return std::any_of(any_session.begin(), any_session.end(), of("session")) ||
          std::any_of(any_sandbox.begin(), any_sandbox.end(), of("sandbox"));

@@ -2,11 +2,13 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "supervisor/audit/audit_log.h"
 #include "supervisor/audit/record_files.h"
 #include "supervisor/base/status.h"
 
@@ -28,7 +30,17 @@ struct AuditQuery {
   std::vector<std::string> any_session{};
   std::vector<std::string> any_sandbox{};
 
+  // What the record has instead of a value of the above that holds a known secret; what it has as
+  // it stands, from before the secret was known, fits too.
+  std::map<std::string, std::string, std::less<>> masked{};
+
+  // Fills `masked` in.
+  void FindMasked(const AuditLog& log);
   [[nodiscard]] bool Fits(std::string_view line) const;
+
+ private:
+  [[nodiscard]] bool Has(std::string_view line, std::string_view key,
+                         const std::string& value) const;
 };
 
 // Reads the record from its oldest line on, and what is written meanwhile. Lines are taken as they

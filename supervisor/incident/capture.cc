@@ -248,6 +248,7 @@ absl::StatusOr<std::string> RecordSlice(const AuditLog& audit, const Incident& i
     concerns.any_session.push_back(each.session);
     concerns.any_sandbox.push_back(each.sandbox_id);
   }
+  concerns.FindMasked(audit);
   AuditReader reader(audit.directory(), {});
   std::deque<std::string> lines;
   size_t bytes = 0;

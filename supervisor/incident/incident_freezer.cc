@@ -48,8 +48,9 @@ std::set<std::string> IncidentFreezer::ReachedBy(const std::string& sender) cons
   std::set<std::string> ids;
   // Few senders stand in many lines, each in few spellings.
   std::map<std::string, bool, std::less<>> same;
-  // The record has it as it can be printed, and as JSON.
+  // The record has it as it can be printed, without the values of secrets, and as JSON.
   const std::string shown = Printable(sender, kMaxShownSender);
+  const std::string masked = Printable(rooms_.audit.Masked(sender), kMaxShownSender);
   AuditReader reader(rooms_.audit.directory(), {});
   while (true) {
     const absl::StatusOr<std::optional<std::string_view>> line = reader.Next();
@@ -69,7 +70,9 @@ std::set<std::string> IncidentFreezer::ReachedBy(const std::string& sender) cons
     auto known = same.find(spelling);
     if (known == same.end()) {
       const std::string value = FieldOf(**line, "sender").value_or("");
-      known = same.emplace(spelling, SameSender(sender, value) || SameSender(shown, value)).first;
+      known = same.emplace(spelling, SameSender(sender, value) || SameSender(shown, value) ||
+                                         SameSender(masked, value))
+                  .first;
     }
     if (!known->second) {
       continue;

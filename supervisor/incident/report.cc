@@ -163,6 +163,7 @@ absl::StatusOr<Story> Read(const Incident& incident, const AuditLog& audit) {
     concerns.any_session.push_back(each.session);
     concerns.any_sandbox.push_back(each.sandbox_id);
   }
+  concerns.FindMasked(audit);
   const AuditQuery of_incident{.incident = incident.id};
   AuditReader reader(audit.directory(), {});
   const std::string opened_at = RecordTime(incident.opened_at);

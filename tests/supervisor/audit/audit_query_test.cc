@@ -55,6 +55,32 @@ TEST_SUITE("AuditQuery") {
     CHECK(world.Count({.any_sandbox = {"none"}}) == 0);
   }
 
+  TEST_CASE("a session is found by a name that the record masks, and by that of before") {
+    QueryWorld world;
+    const std::string name = "agent:main:dm:hunter2-hunter2";
+    const auto tell = [&] {
+      REQUIRE(world.log->Append(AuditEvent("call.allowed").Text("session", name)).ok());
+    };
+    tell();
+    world.log->SetSecrets({{"key", "hunter2-hunter2"}});
+    tell();
+    tell();
+    AuditQuery query{.session = name};
+    CHECK(world.Count(query) == 1);
+    query.FindMasked(*world.log);
+    CHECK(world.Count(query) == 3);
+    AuditQuery any{.any_session = {"none", name}};
+    any.FindMasked(*world.log);
+    CHECK(world.Count(any) == 3);
+    AuditQuery other{.session = "agent:main:dm:1"};
+    other.FindMasked(*world.log);
+    CHECK(world.Count(other) == 10);
+    // As the record shows it, it is found too.
+    AuditQuery mark{.session = "agent:main:dm:[secret key]"};
+    mark.FindMasked(*world.log);
+    CHECK(world.Count(mark) == 2);
+  }
+
   TEST_CASE("the newest come, in the order in which they were written") {
     const QueryWorld world;
     const auto lines = NewestRecords(world.options.directory, {}, 3);

@@ -63,6 +63,20 @@ struct ReportWorld {
 };
 
 TEST_SUITE("Report") {
+  TEST_CASE("a session whose name the record masks is told of too") {
+    ReportWorld world;
+    world.audit->SetSecrets({{"key", "hunter2-hunter2"}});
+    world.incident.sandboxes[0].session = "agent:main:dm:hunter2-hunter2";
+    REQUIRE(world.audit
+                ->Append(CallDenied({.number = 2,
+                                     .session = "agent:main:dm:hunter2-hunter2",
+                                     .tool = "write",
+                                     .summary = "of-the-masked-session"},
+                                    "no"))
+                .ok());
+    CHECK(world.Write(ReportFormat::kMarkdown).find("of-the-masked-session") != std::string::npos);
+  }
+
   TEST_CASE("the page tells who asked, what ran and what was refused, and nothing of others") {
     ReportWorld world;
     for (const ReportFormat format : {ReportFormat::kHtml, ReportFormat::kMarkdown}) {
