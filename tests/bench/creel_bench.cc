@@ -1,7 +1,7 @@
 // `make bench`: Creel beside what it is compared with, in one run on one machine. Prints a table
 // and writes build/bench.json. Times are medians; machines are noisy, so the figures are ratios
 // where they can be. Usage: creel_bench [OUT.json [PART…]], with parts policy, exec, cli, cold,
-// throughput, memory, egress and those of density_bench.h; all of them without.
+// throughput, memory, egress, capture and those of density_bench.h; all of them without.
 #include <dirent.h>
 #include <fcntl.h>
 #include <spawn.h>
@@ -25,6 +25,7 @@
 
 #include "supervisor/audit/audit_log.h"
 #include "supervisor/audit/events.h"
+#include "tests/bench/capture_bench.h"
 #include "tests/bench/density_bench.h"
 #include "tests/bench/egress_bench.h"
 #include "tests/bench/engine_http.h"
@@ -352,11 +353,14 @@ int Main(const std::string& output, const std::set<std::string>& parts) {
   if (wants("egress")) {
     MeasureEgress(report);
   }
+  if (wants("capture")) {
+    MeasureCapture(report);
+  }
   if (parts.empty()) {
     Require(MeasureDensity(report, ""), "the density figures");
   }
   for (const std::string& part : parts) {
-    const bool done = part == "policy" || part == "egress" ||
+    const bool done = part == "policy" || part == "egress" || part == "capture" ||
                       std::find(kWallParts.begin(), kWallParts.end(), part) != kWallParts.end();
     Require(done || MeasureDensity(report, part), "there is no part '" + part + "'");
   }
