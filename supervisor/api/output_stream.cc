@@ -8,6 +8,7 @@
 #include <variant>
 
 #include "supervisor/api/status_map.h"
+#include "supervisor/api/stream_writer.h"
 #include "supervisor/base/escape.h"
 #include "supervisor/base/mutex.h"
 
@@ -24,8 +25,7 @@ constexpr size_t kMaxText = 1024;
 
 // One reader of a process's output, one message after the other was taken. The process wakes it
 // from any thread; what may call back is called without the lock.
-class OutputStream final : public grpc::ServerWriteReactor<Response>,
-                           public std::enable_shared_from_this<OutputStream> {
+class OutputStream final : public StreamWriter<Response> {
  public:
   OutputStream(std::shared_ptr<RemoteProcess> process,
                const operator_::v1::ReadOutputRequest& request)
@@ -41,28 +41,8 @@ class OutputStream final : public grpc::ServerWriteReactor<Response>,
     *started_.emplace().mutable_event()->mutable_started() = std::move(info);
   }
 
-  void Run() {
-    self_ = shared_from_this();
-    Pump();
-  }
-
-  void OnWriteDone(bool ok) override {
-    {
-      MutexLock lock(mu_);
-      writing_ = false;
-      if (final_.has_value()) {
-        Finish(*final_);
-        return;
-      }
-    }
-    if (ok) {
-      Pump();
-    } else {
-      End({grpc::StatusCode::CANCELLED, "the caller went away"});
-    }
-  }
-  void OnCancel() override { End({grpc::StatusCode::CANCELLED, "the caller went away"}); }
-  void OnDone() override { self_.reset(); }
+  void Begin() override { Pump(); }
+  void OnTaken() override { Pump(); }
 
  private:
   // Writes what comes next, if there is something and nothing is being written.
@@ -72,7 +52,7 @@ class OutputStream final : public grpc::ServerWriteReactor<Response>,
       uint64_t offset = 0;
       {
         MutexLock lock(mu_);
-        if (writing_ || final_.has_value()) {
+        if (Busy()) {
           return;
         }
         if (pumping_) {
@@ -80,9 +60,8 @@ class OutputStream final : public grpc::ServerWriteReactor<Response>,
           return;
         }
         if (started_.has_value()) {
-          out_ = *std::move(started_);
+          Write(*started_);
           started_.reset();
-          WriteLocked();
           return;
         }
         if (piece_ != nullptr) {
@@ -93,9 +72,9 @@ class OutputStream final : public grpc::ServerWriteReactor<Response>,
         again_ = false;
         offset = offset_;
       }
-      more = Take(process_->Read(offset, [weak = weak_from_this()] {
+      more = Take(process_->Read(offset, [weak = weak_from_this(), this] {
         if (const auto self = weak.lock()) {
-          self->Pump();
+          Pump();
         }
       }));
     }
@@ -108,9 +87,6 @@ class OutputStream final : public grpc::ServerWriteReactor<Response>,
     {
       MutexLock lock(mu_);
       pumping_ = false;
-      if (final_.has_value()) {
-        return false;
-      }
       if (std::holds_alternative<RemoteProcess::Pending>(next)) {
         if (follow_) {
           again = again_;
@@ -126,16 +102,14 @@ class OutputStream final : public grpc::ServerWriteReactor<Response>,
         } else if (exit->how_case() == Exit::kLost) {
           exit->set_lost(Printable(exit->lost(), kMaxText));
         }
-        out_.Clear();
-        *out_.mutable_event()->mutable_exit() = std::move(*exit);
-        final_ = grpc::Status::OK;
-        writing_ = true;
-        StartWriteAndFinish(&out_, {}, *final_);
+        Response response;
+        *response.mutable_event()->mutable_exit() = std::move(*exit);
+        WriteLast(response);
       } else if (auto* gap = std::get_if<OutputGap>(&next)) {
-        out_.Clear();
-        *out_.mutable_event()->mutable_gap() = *gap;
+        Response response;
+        *response.mutable_event()->mutable_gap() = *gap;
         offset_ = gap->to();
-        WriteLocked();
+        Write(response);
       } else {
         piece_ = std::get<std::shared_ptr<const Output>>(std::move(next));
         WritePieceLocked();
@@ -153,8 +127,8 @@ class OutputStream final : public grpc::ServerWriteReactor<Response>,
     const std::string_view data = piece_->data();
     const std::string_view rest = data.substr(std::min<uint64_t>(at, data.size()));
     const std::string_view now = rest.substr(0, kMaxPiece);
-    out_.Clear();
-    Output& output = *out_.mutable_event()->mutable_output();
+    Response response;
+    Output& output = *response.mutable_event()->mutable_output();
     output.set_stream(piece_->stream());
     output.set_offset(offset_);
     output.set_data(std::string(now));
@@ -162,38 +136,18 @@ class OutputStream final : public grpc::ServerWriteReactor<Response>,
     if (now.size() == rest.size()) {
       piece_ = nullptr;
     }
-    WriteLocked();
-  }
-
-  void WriteLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
-    writing_ = true;
-    StartWrite(&out_);
-  }
-
-  void End(const grpc::Status& status) {
-    MutexLock lock(mu_);
-    if (final_.has_value()) {
-      return;
-    }
-    final_ = status;
-    if (!writing_) {
-      Finish(status);
-    }
+    Write(response);
   }
 
   const std::shared_ptr<RemoteProcess> process_;
   const bool follow_;
-  std::shared_ptr<OutputStream> self_;  // until gRPC is done with the call
 
   Mutex mu_;
-  Response out_ ABSL_GUARDED_BY(mu_);
   std::optional<Response> started_ ABSL_GUARDED_BY(mu_);  // to be written first
   std::shared_ptr<const Output> piece_ ABSL_GUARDED_BY(mu_);
   uint64_t offset_ ABSL_GUARDED_BY(mu_) = 0;
-  bool writing_ ABSL_GUARDED_BY(mu_) = false;
   bool pumping_ ABSL_GUARDED_BY(mu_) = false;
   bool again_ ABSL_GUARDED_BY(mu_) = false;  // woken while pumping
-  std::optional<grpc::Status> final_ ABSL_GUARDED_BY(mu_);
 };
 
 class Refusal final : public grpc::ServerWriteReactor<Response> {

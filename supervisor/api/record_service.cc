@@ -1,7 +1,5 @@
 #include "supervisor/api/record_service.h"
 
-#include <grpcpp/alarm.h>
-
 #include <deque>
 #include <memory>
 #include <optional>
@@ -10,10 +8,10 @@
 
 #include "supervisor/api/on_worker.h"
 #include "supervisor/api/status_map.h"
+#include "supervisor/api/stream_writer.h"
 #include "supervisor/audit/audit_query.h"
 #include "supervisor/audit/line.h"
 #include "supervisor/audit/verify.h"
-#include "supervisor/base/mutex.h"
 
 namespace creel {
 namespace {
@@ -48,8 +46,7 @@ AuditQuery QueryOf(const AuditLog& audit, const operator_::v1::ReadRecordRequest
 }
 
 // Lines as they are asked for, one message after the other was taken.
-class RecordStream final : public grpc::ServerWriteReactor<operator_::v1::ReadRecordResponse>,
-                           public std::enable_shared_from_this<RecordStream> {
+class RecordStream final : public StreamWriter<operator_::v1::ReadRecordResponse> {
  public:
   RecordStream(const AuditLog& audit, WorkerPool& workers,
                const operator_::v1::ReadRecordRequest& request)
@@ -58,36 +55,15 @@ class RecordStream final : public grpc::ServerWriteReactor<operator_::v1::ReadRe
         limit_(request.limit()),
         follow_(request.follow()) {}
 
-  void Run() {
-    self_ = shared_from_this();
-    Tick();
-  }
-
-  void OnWriteDone(bool ok) override {
-    {
-      MutexLock lock(mu_);
-      writing_ = false;
-      if (final_.has_value()) {
-        Finish(*final_);
-        return;
-      }
-    }
-    if (ok) {
-      Tick();
-    } else {
-      End({grpc::StatusCode::CANCELLED, "the caller went away"});
-    }
-  }
-  void OnCancel() override { End({grpc::StatusCode::CANCELLED, "the caller went away"}); }
-  void OnDone() override { self_.reset(); }
-
- private:
-  void Tick() {
-    if (!workers_.Submit([self = shared_from_this()] { self->Step(); })) {
+  void Begin() override {
+    if (!workers_.Submit([self = shared_from_this(), this] { Step(); })) {
       End({grpc::StatusCode::RESOURCE_EXHAUSTED, "too many read the record at once; end some"});
     }
   }
+  void OnTaken() override { Begin(); }
+  void OnTime() override { Begin(); }
 
+ private:
   // One at a time: the next begins when this one's message was taken, or its alarm went off.
   void Step() {
     operator_::v1::ReadRecordResponse response;
@@ -97,28 +73,12 @@ class RecordStream final : public grpc::ServerWriteReactor<operator_::v1::ReadRe
       return;
     }
     if (response.lines_size() > 0) {
-      MutexLock lock(mu_);
-      if (!final_.has_value()) {
-        response_.Swap(&response);
-        writing_ = true;
-        StartWrite(&response_);
-      }
-      return;
-    }
-    if (!follow_) {
+      Write(response);
+    } else if (follow_) {
+      Later(kLookEvery);
+    } else {
       End(grpc::Status::OK);
-      return;
     }
-    MutexLock lock(mu_);
-    if (final_.has_value()) {
-      return;
-    }
-    next_.Set(std::chrono::system_clock::now() + kLookEvery, [weak = weak_from_this()](bool due) {
-      const auto self = weak.lock();
-      if (due && self != nullptr) {
-        self->Tick();
-      }
-    });
   }
 
   absl::StatusOr<bool> Fill(operator_::v1::ReadRecordResponse& response) {
@@ -156,17 +116,6 @@ class RecordStream final : public grpc::ServerWriteReactor<operator_::v1::ReadRe
     return true;
   }
 
-  void End(const grpc::Status& status) {
-    MutexLock lock(mu_);
-    if (final_.has_value()) {
-      return;
-    }
-    final_ = status;
-    if (!writing_) {
-      Finish(status);
-    }
-  }
-
   WorkerPool& workers_;
   // Of the one Step that runs.
   AuditReader reader_;
@@ -174,13 +123,6 @@ class RecordStream final : public grpc::ServerWriteReactor<operator_::v1::ReadRe
   const bool follow_;
   bool looked_back_ = false;
   std::deque<std::string> newest_;
-
-  std::shared_ptr<RecordStream> self_;  // until gRPC is done with the call
-  Mutex mu_;
-  operator_::v1::ReadRecordResponse response_ ABSL_GUARDED_BY(mu_);
-  bool writing_ ABSL_GUARDED_BY(mu_) = false;
-  std::optional<grpc::Status> final_ ABSL_GUARDED_BY(mu_);
-  grpc::Alarm next_;
 };
 
 }  // namespace

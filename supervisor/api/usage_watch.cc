@@ -1,13 +1,12 @@
 #include "supervisor/api/usage_watch.h"
 
-#include <grpcpp/alarm.h>
-
 #include <chrono>
 #include <memory>
 #include <utility>
 
 #include "supervisor/api/convert.h"
 #include "supervisor/api/status_map.h"
+#include "supervisor/api/stream_writer.h"
 #include "supervisor/base/escape.h"
 
 namespace creel {
@@ -19,59 +18,26 @@ constexpr size_t kMaxSamples = 4096;
 constexpr size_t kMaxLines = 1000;
 constexpr size_t kMaxCommand = 1024;
 
-class UsageWatch final : public grpc::ServerWriteReactor<operator_::v1::WatchUsageResponse>,
-                         public std::enable_shared_from_this<UsageWatch> {
+class UsageWatch final : public StreamWriter<operator_::v1::WatchUsageResponse> {
  public:
   UsageWatch(UsageMeter& meter, WorkerPool& workers, std::string session)
       : meter_(meter), workers_(workers), session_(std::move(session)) {}
 
-  void Run() {
-    self_ = shared_from_this();
-    Tick();
-  }
-
-  void OnWriteDone(bool ok) override {
-    {
-      MutexLock lock(mu_);
-      writing_ = false;
-      if (final_.has_value()) {
-        Finish(*final_);
-        return;
-      }
-      if (ok) {
-        // Weak, as the alarm keeps its callback.
-        next_.Set(std::chrono::system_clock::now() + kEvery, [weak = weak_from_this()](bool due) {
-          const auto self = weak.lock();
-          if (due && self != nullptr) {
-            self->Tick();
-          }
-        });
-        return;
-      }
-    }
-    End({grpc::StatusCode::CANCELLED, "the caller went away"});
-  }
-  void OnCancel() override { End({grpc::StatusCode::CANCELLED, "the caller went away"}); }
-  void OnDone() override { self_.reset(); }
-
- private:
-  void Tick() {
-    if (!workers_.Submit([self = shared_from_this()] { self->Measure(); })) {
+  void Begin() override {
+    if (!workers_.Submit([self = shared_from_this(), this] { Measure(); })) {
       End({grpc::StatusCode::RESOURCE_EXHAUSTED, "too many usages are watched at once; end some"});
     }
   }
+  void OnTaken() override { Later(kEvery); }
+  void OnTime() override { Begin(); }
 
+ private:
   void Measure() {
     operator_::v1::WatchUsageResponse response;
-    if (const absl::Status status = Fill(response); !status.ok()) {
+    if (const absl::Status status = Fill(response); status.ok()) {
+      Write(response);
+    } else {
       End(ToGrpc(status));
-      return;
-    }
-    MutexLock lock(mu_);
-    if (!final_.has_value()) {
-      response_.Swap(&response);
-      writing_ = true;
-      StartWrite(&response_);
     }
   }
 
@@ -82,26 +48,9 @@ class UsageWatch final : public grpc::ServerWriteReactor<operator_::v1::WatchUsa
     return meter_.AddProcesses(view, deadline, response);
   }
 
-  void End(const grpc::Status& status) {
-    MutexLock lock(mu_);
-    if (final_.has_value()) {
-      return;
-    }
-    final_ = status;
-    if (!writing_) {
-      Finish(status);
-    }
-  }
-
   UsageMeter& meter_;
   WorkerPool& workers_;
   const std::string session_;
-  std::shared_ptr<UsageWatch> self_;  // until gRPC is done with the call
-  Mutex mu_;
-  operator_::v1::WatchUsageResponse response_ ABSL_GUARDED_BY(mu_);
-  bool writing_ ABSL_GUARDED_BY(mu_) = false;
-  std::optional<grpc::Status> final_ ABSL_GUARDED_BY(mu_);
-  grpc::Alarm next_;
 };
 
 }  // namespace
