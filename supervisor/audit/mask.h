@@ -8,8 +8,8 @@
 
 namespace creel {
 
-// Known secret values, and how they are taken out of text: each, in plain, in base64, or with the
-// escapes of a URL, becomes `[secret NAME]`. Immutable once built.
+// Known secret values, and how they are taken out of text: each, in whatever form (FormsOf),
+// becomes `[secret NAME]`. Immutable once built.
 class SecretMask {
  public:
   SecretMask() = default;

@@ -27,6 +27,9 @@ bool ConstantTimeEqual(std::string_view a, std::string_view b);
 // `count` bytes from the kernel's generator. Ends the process if the kernel has none to give.
 std::string RandomBytes(size_t count);
 
+// RFC 4648, with padding and without line breaks.
+std::string Base64(std::string_view bytes);
+
 // Lower-case hexadecimal.
 std::string Hex(std::string_view bytes);
 

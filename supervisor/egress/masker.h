@@ -8,10 +8,12 @@
 #include <utility>
 #include <vector>
 
+#include "supervisor/base/secret_forms.h"
+
 namespace creel::egress {
 
-// Secrets, made ready to be looked for all at once in one pass over a text, whatever it holds (the
-// automaton of Aho and Corasick). Immutable.
+// Secrets, in all their forms (FormsOf), made ready to be looked for all at once in one pass over a
+// text, whatever it holds (the automaton of Aho and Corasick). Immutable.
 class SecretTree {
  public:
   // What is shorter than this is too common to be looked for.
@@ -78,9 +80,5 @@ class Masker {
   std::string held_;
   size_t passed_ = 0;  // so many of its bytes were
 };
-
-// `value` in the forms in which a reply may echo it: as it is, percent-encoded, as base64, in
-// hexadecimal, and escaped for JSON or HTML.
-std::vector<std::string> FormsOf(std::string_view value);
 
 }  // namespace creel::egress

