@@ -14,6 +14,7 @@
 
 #include "supervisor/base/unique_fd.h"
 #include "supervisor/sandbox/dir_tree.h"
+#include "supervisor/sandbox/host_abilities.h"
 
 namespace creel {
 namespace {
@@ -21,6 +22,8 @@ namespace {
 constexpr uint64_t kNone = std::numeric_limits<uint64_t>::max();
 // The first version writes "none" as the largest number of pages.
 constexpr uint64_t kNoneV1 = 1ull << 62;
+// Of a process's table of groups.
+constexpr size_t kMaxTable = 65536;
 
 absl::Status WriteControl(const std::string& path, const std::string& value) {
   const UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
@@ -92,13 +95,32 @@ absl::StatusOr<uint64_t> ReadCounter(const std::string& path, std::string_view n
 
 absl::StatusOr<ContainerCgroups> ContainerCgroups::OfProcess(int pid, const std::string& root,
                                                              const std::string& proc) {
-  auto table = ReadWholeFile(fmt::format("{}/{}/cgroup", proc, pid), 65536);
-  if (!table.ok()) {
-    return table.status();
+  ASSIGN_OR_RETURN(const std::string table,
+                   ReadWholeFile(fmt::format("{}/{}/cgroup", proc, pid), kMaxTable));
+  return OfTable(pid, table, root);
+}
+
+absl::StatusOr<ContainerCgroups> ContainerCgroups::OfContainer(const HostAbilities& abilities,
+                                                               const std::string& container,
+                                                               int pid, const std::string& proc) {
+  if (!abilities.cgroup_freezer) {
+    return absl::FailedPreconditionError(
+        fmt::format("its control group cannot be written: {}", abilities.cgroup_freezer_why));
   }
+  const absl::StatusOr<std::string> table =
+      pid > 0 ? ReadWholeFile(fmt::format("{}/{}/cgroup", proc, pid), kMaxTable)
+              : absl::NotFoundError("it has no process");
+  if (!table.ok() || container.empty() || table->find(container) == std::string::npos) {
+    return absl::FailedPreconditionError("its control group is not to be seen from here");
+  }
+  return OfTable(pid, *table, abilities.cgroup_root);
+}
+
+absl::StatusOr<ContainerCgroups> ContainerCgroups::OfTable(int pid, const std::string& table,
+                                                           const std::string& root) {
   ContainerCgroups groups;
   groups.root_ = root;
-  std::istringstream lines(*table);
+  std::istringstream lines(table);
   for (std::string line; std::getline(lines, line);) {
     // "4:cpu,cpuacct:/docker/ID"; "0::/docker/ID" is the unified hierarchy.
     const size_t first = line.find(':');

@@ -11,6 +11,8 @@
 
 namespace creel {
 
+struct HostAbilities;
+
 // The control groups that one container's processes are in, as far as this process sees them.
 class ContainerCgroups {
  public:
@@ -20,6 +22,14 @@ class ContainerCgroups {
   //   kFailedPrecondition  it is in the root group: the runtime does not use control groups
   static absl::StatusOr<ContainerCgroups> OfProcess(int pid, const std::string& root,
                                                     const std::string& proc = "/proc");
+
+  // Those of `container`, if this process may freeze them and `pid` still is one of the
+  // container's: the number may be another process's by now, or one of another machine, whose group
+  // would be a stranger's.
+  //   kFailedPrecondition  they are not to be written, or not to be seen, from here
+  static absl::StatusOr<ContainerCgroups> OfContainer(const HostAbilities& abilities,
+                                                      const std::string& container, int pid,
+                                                      const std::string& proc = "/proc");
 
   // Stops every process in it, and returns when all have stopped; on failure lets them go on.
   [[nodiscard]] absl::Status Freeze(Deadline deadline) const;
@@ -49,6 +59,9 @@ class ContainerCgroups {
 
  private:
   ContainerCgroups() = default;
+  // From what /proc says of a process's groups.
+  static absl::StatusOr<ContainerCgroups> OfTable(int pid, const std::string& table,
+                                                  const std::string& root);
   // The folder of a controller; empty: there is none.
   [[nodiscard]] std::string Folder(const std::string& controller) const;
 

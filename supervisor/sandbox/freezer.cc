@@ -61,23 +61,17 @@ Turns& EngineTurns() {
   return turns;
 }
 
-// The container's groups; fails where they are not ours to write, or not this container's.
+// The container's groups, by the process that the engine says is its first.
 absl::StatusOr<ContainerCgroups> GroupsOf(Engine& engine, const HostAbilities& abilities,
                                           const std::string& container, Deadline deadline) {
   if (!abilities.cgroup_freezer) {
-    return absl::FailedPreconditionError(
-        fmt::format("its control group cannot be written: {}", abilities.cgroup_freezer_why));
+    return ContainerCgroups::OfContainer(abilities, container, 0);  // says why; asks nobody
   }
   ASSIGN_OR_RETURN(const ContainerInfo info, engine.InspectContainer(container, deadline));
   if (info.pid <= 0) {
     return absl::NotFoundError(fmt::format("container '{}' does not run", container));
   }
-  // Where the numbers of processes are not ours, the group of a stranger would be frozen.
-  auto table = ReadWholeFile(fmt::format("/proc/{}/cgroup", info.pid), 65536);
-  if (!table.ok() || table->find(info.id) == std::string::npos) {
-    return absl::FailedPreconditionError("its control group is not to be seen from here");
-  }
-  return ContainerCgroups::OfProcess(info.pid, abilities.cgroup_root);
+  return ContainerCgroups::OfContainer(abilities, info.id, info.pid);
 }
 
 absl::StatusOr<std::string> FreezeByEngine(Engine& engine, const HostAbilities& abilities,
@@ -152,14 +146,8 @@ absl::StatusOr<std::string> FreezeContainer(Engine& engine, const HostAbilities&
 absl::StatusOr<std::string> FreezeContainerQuickly(Engine& engine, const HostAbilities& abilities,
                                                    const std::string& container, int pid,
                                                    Deadline deadline) {
-  absl::StatusOr<ContainerCgroups> groups = absl::NotFoundError("the process is not known");
-  if (abilities.cgroup_freezer && pid > 0) {
-    // The number may be another process's by now: its groups tell whose it is.
-    auto table = ReadWholeFile(fmt::format("/proc/{}/cgroup", pid), 65536);
-    if (table.ok() && table->find(container) != std::string::npos) {
-      groups = ContainerCgroups::OfProcess(pid, abilities.cgroup_root);
-    }
-  }
+  absl::StatusOr<ContainerCgroups> groups =
+      ContainerCgroups::OfContainer(abilities, container, pid);
   if (!groups.ok() && abilities.cgroup_freezer) {
     groups = GroupsOf(engine, abilities, container, std::min(deadline, After(kPatience)));
   }

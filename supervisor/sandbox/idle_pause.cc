@@ -20,19 +20,6 @@ namespace {
 constexpr size_t kShimsOwn = 2;
 constexpr std::chrono::milliseconds kStandStill{500};
 
-// The container's groups, if `pid` still is a process of it and they are ours to write.
-absl::StatusOr<ContainerCgroups> GroupsOf(const HostAbilities& abilities,
-                                          const std::string& container, int pid) {
-  if (!abilities.cgroup_freezer || pid <= 0) {
-    return absl::FailedPreconditionError("its control group is not to be written from here");
-  }
-  auto table = ReadWholeFile(fmt::format("/proc/{}/cgroup", pid), 65536);
-  if (!table.ok() || container.empty() || table->find(container) == std::string::npos) {
-    return absl::FailedPreconditionError("its control group is not to be seen from here");
-  }
-  return ContainerCgroups::OfProcess(pid, abilities.cgroup_root);
-}
-
 // As its status tells: who owns its folder in /proc the process has a say in.
 bool RunsAs(int pid, uint32_t uid) {
   auto status = ReadWholeFile(fmt::format("/proc/{}/status", pid), 65536);
@@ -53,7 +40,7 @@ bool EngineSays(Engine& engine, const std::string& container, ContainerState sta
 // paused for ever: so it stands still for the moment that this takes.
 absl::Status LetGoByEngine(Engine& engine, const HostAbilities& abilities,
                            const std::string& container, int pid, Deadline deadline) {
-  const auto groups = GroupsOf(abilities, container, pid);
+  const auto groups = ContainerCgroups::OfContainer(abilities, container, pid);
   if (groups.ok()) {
     RETURN_IF_ERROR(groups->Freeze(std::min(deadline, After(kStandStill))));
   }
@@ -92,7 +79,7 @@ absl::Status IdlePause::Resume(const std::string& container, int pid, Deadline d
   if (!paused()) {
     return absl::OkStatus();
   }
-  if (const auto groups = GroupsOf(abilities_, container, pid);
+  if (const auto groups = ContainerCgroups::OfContainer(abilities_, container, pid);
       groups.ok() && groups->Thaw().ok()) {
     unsettled_.store(true);
     paused_.store(false);
@@ -121,7 +108,7 @@ bool IdlePause::TurnIntoFreeze(const std::string& container, int pid, Deadline d
   if (!unsettled()) {
     return false;
   }
-  if (const auto groups = GroupsOf(abilities_, container, pid);
+  if (const auto groups = ContainerCgroups::OfContainer(abilities_, container, pid);
       groups.ok() && groups->Freeze(deadline).ok()) {
     unsettled_.store(false);
     return true;
@@ -152,7 +139,7 @@ absl::Status IdlePause::Recover(Engine& engine, const HostAbilities& abilities,
 absl::StatusOr<bool> RunsProcessOf(Engine& engine, const HostAbilities& abilities,
                                    const std::string& container, int pid, uint32_t uid,
                                    Deadline deadline) {
-  if (const auto groups = GroupsOf(abilities, container, pid); groups.ok()) {
+  if (const auto groups = ContainerCgroups::OfContainer(abilities, container, pid); groups.ok()) {
     ASSIGN_OR_RETURN(const std::vector<int> processes, groups->Processes());
     if (uid == 0) {
       return processes.size() > kShimsOwn;

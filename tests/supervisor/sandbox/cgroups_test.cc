@@ -8,6 +8,9 @@
 #include <fstream>
 #include <sstream>
 #include <string>
+#include <utility>
+
+#include "supervisor/sandbox/host_abilities.h"
 
 namespace creel {
 namespace {
@@ -136,6 +139,28 @@ TEST_SUITE("ContainerCgroups") {
     tree.Put("proc/7/cgroup", "6:freezer:/../../escape\n0::/../escape\n");
     tree.Put("escape/freezer.state", "THAWED\n");
     CHECK(tree.Groups().status().code() == absl::StatusCode::kFailedPrecondition);
+  }
+
+  TEST_CASE(
+      "a container's groups are had by a process of it alone, and where they can be written") {
+    Tree tree;
+    tree.MakeV1();
+    HostAbilities abilities;
+    abilities.cgroup_root = tree.root;
+    abilities.cgroup_freezer_why = "it is read-only";
+    const absl::Status read_only =
+        ContainerCgroups::OfContainer(abilities, "c", 7, tree.proc).status();
+    CHECK(std::string(read_only.message()).find("it is read-only") != std::string::npos);
+    abilities.cgroup_freezer = true;
+    CHECK(ContainerCgroups::OfContainer(abilities, "docker/c", 7, tree.proc).ok());
+    for (const auto& [container, pid] :
+         {std::pair("docker/another", 7), std::pair("", 7), std::pair("docker/c", 0),
+          std::pair("docker/c", 8), std::pair("docker/c", -1)}) {
+      CAPTURE(container);
+      CAPTURE(pid);
+      CHECK(ContainerCgroups::OfContainer(abilities, container, pid, tree.proc).status().code() ==
+            absl::StatusCode::kFailedPrecondition);
+    }
   }
 }
 
