@@ -3,7 +3,10 @@
 #include <zlib.h>
 
 #include <algorithm>
+#include <map>
+#include <string>
 
+#include "supervisor/base/mutex.h"
 #include "supervisor/web/asset_table.h"
 
 namespace creel::web {
@@ -14,6 +17,8 @@ const Asset* FindAsset(std::string_view path) {
                                   [&](const Asset& asset) { return asset.path == path; });
   return found == table.end() ? nullptr : &*found;
 }
+
+namespace {
 
 std::string Unpack(const Asset& asset) {
   std::string content;
@@ -34,6 +39,24 @@ std::string Unpack(const Asset& asset) {
   }
   inflateEnd(&stream);
   return content;
+}
+
+// What was asked for so far, by the path.
+struct UnpackedAssets {
+  Mutex mu;
+  std::map<std::string_view, std::string> contents ABSL_GUARDED_BY(mu);
+};
+
+}  // namespace
+
+std::string_view Unpacked(const Asset& asset) {
+  static UnpackedAssets& all = *new UnpackedAssets;
+  MutexLock hold(all.mu);
+  auto found = all.contents.find(asset.path);
+  if (found == all.contents.end()) {
+    found = all.contents.emplace(asset.path, Unpack(asset)).first;
+  }
+  return found->second;
 }
 
 }  // namespace creel::web

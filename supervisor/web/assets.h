@@ -1,6 +1,5 @@
 #pragma once
 
-#include <string>
 #include <string_view>
 
 namespace creel::web {
@@ -16,7 +15,8 @@ struct Asset {
 // Null: there is no such file.
 const Asset* FindAsset(std::string_view path);
 
-// Its content, for those who do not take it compressed.
-std::string Unpack(const Asset& asset);
+// The content of a file of the page, for those who do not take it compressed: unpacked when it is
+// first asked for, and kept, as there are only so many. Good for ever. Thread-safe.
+std::string_view Unpacked(const Asset& asset);
 
 }  // namespace creel::web

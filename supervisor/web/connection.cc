@@ -10,6 +10,7 @@
 #include <boost/beast/http/empty_body.hpp>
 #include <boost/beast/http/file_body.hpp>
 #include <boost/beast/http/read.hpp>
+#include <boost/beast/http/span_body.hpp>
 #include <boost/beast/http/write.hpp>
 #include <chrono>
 #include <nlohmann/json.hpp>
@@ -22,6 +23,7 @@
 #include "supervisor/web/assets.h"
 #include "supervisor/web/live_stream.h"
 #include "supervisor/web/request_check.h"
+#include "supervisor/web/send_file.h"
 
 namespace creel::web {
 namespace {
@@ -94,6 +96,41 @@ void Tell(Site& site, const std::string& act, const std::string& detail, const s
   if (site.audit != nullptr) {
     site.audit->Keep(OperatorAct(act, "", detail, by));
   }
+}
+
+template <class Body>
+http::response<Body> Connection::Make(unsigned status, std::string_view type) const {
+  http::response<Body> response;
+  response.version(request_.version());
+  response.result(status);
+  response.keep_alive(request_.keep_alive());
+  SetHeaders(response);
+  response.set(http::field::content_type, beast::string_view(type.data(), type.size()));
+  return response;
+}
+
+template <class Body>
+void Connection::Write(http::response<Body> given) {
+  auto response = std::make_shared<http::response<Body>>(std::move(given));
+  response->prepare_payload();
+  if (request_.method() == http::verb::head) {
+    response->body() = {};  // its length stays
+  }
+  stream_.expires_after(kWriteWithin);
+  http::async_write(
+      stream_, *response, [self = shared_from_this(), response](const error_code& error, size_t) {
+        if (error) {
+          return;
+        }
+        if (!response->keep_alive()) {
+          error_code ignored;
+          self->stream_.socket().shutdown(boost::asio::ip::tcp::socket::shutdown_send, ignored);
+          self->stream_.expires_after(kLinger);
+          self->Drain();
+          return;
+        }
+        self->Read();
+      });
 }
 
 Connection::Connection(Site& site, boost::asio::ip::tcp::socket socket)
@@ -218,7 +255,8 @@ std::string Connection::Who() const { return fmt::format("page {} from {}", logi
 
 void Connection::ServeAsset(std::string_view path) {
   const Asset& asset = *FindAsset(path);
-  Response response = Make(200, asset.type);
+  // The content is nobody's copy.
+  auto response = Make<http::span_body<const char>>(200, asset.type);
   const std::string tag = fmt::format("\"{}\"", asset.version);
   response.set(http::field::cache_control, "no-cache");
   response.set(http::field::etag, tag);
@@ -228,12 +266,13 @@ void Connection::ServeAsset(std::string_view path) {
     Write(std::move(response));
     return;
   }
+  std::string_view content = asset.gzip;
   if (View(request_[http::field::accept_encoding]).find("gzip") != std::string_view::npos) {
     response.set(http::field::content_encoding, "gzip");
-    response.body() = asset.gzip;
   } else {
-    response.body() = Unpack(asset);
+    content = Unpacked(asset);
   }
+  response.body() = {content.data(), content.size()};
   Write(std::move(response));
 }
 
@@ -389,38 +428,27 @@ void Connection::Download(std::string_view name) {
   error_code error;
   beast::file_posix file;
   file.native_handle(fd);
-  auto response = std::make_shared<http::response<http::file_body>>();
-  response->body().reset(std::move(file), error);
-  response->version(request_.version());
-  response->keep_alive(request_.keep_alive());
-  SetHeaders(*response);
-  response->set(http::field::content_type, "application/zstd");
+  http::response<http::file_body> response;
+  response.body().reset(std::move(file), error);
+  response.version(request_.version());
+  response.keep_alive(request_.keep_alive());
+  SetHeaders(response);
+  response.set(http::field::content_type, "application/zstd");
   std::string safe;
   for (const char c : ticket.name) {
     const bool plain = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
                        c == '.' || c == '-' || c == '_';
     safe += plain ? c : '_';
   }
-  response->set(http::field::content_disposition, "attachment; filename=\"" + safe + "\"");
-  response->prepare_payload();
-  // Long ones take their time; each piece has to go on.
-  stream_.expires_never();
-  http::async_write(stream_, *response,
-                    [self = shared_from_this(), response](const error_code& failed, size_t) {
-                      if (!failed && response->keep_alive()) {
-                        self->Read();
-                      }
-                    });
-}
-
-Connection::Response Connection::Make(unsigned status, std::string_view type) const {
-  Response response;
-  response.version(request_.version());
-  response.result(status);
-  response.keep_alive(request_.keep_alive());
-  SetHeaders(response);
-  response.set(http::field::content_type, beast::string_view(type.data(), type.size()));
-  return response;
+  response.set(http::field::content_disposition, "attachment; filename=\"" + safe + "\"");
+  response.prepare_payload();
+  const bool goes_on = response.keep_alive();
+  SendFile(stream_, std::move(response), kWriteWithin,
+           [self = shared_from_this(), goes_on](const error_code& failed) {
+             if (!failed && goes_on) {
+               self->Read();
+             }
+           });
 }
 
 void Connection::Answer(unsigned status, std::string_view type, std::string body) {
@@ -435,29 +463,6 @@ void Connection::AnswerJson(OperatorCalls::Reply reply) {
 
 void Connection::Refuse(unsigned status, const std::string& code, const std::string& why) {
   Answer(status, kJson, Dump({{"code", code}, {"error", why}}));
-}
-
-void Connection::Write(Response given) {
-  auto response = std::make_shared<Response>(std::move(given));
-  response->prepare_payload();
-  if (request_.method() == http::verb::head) {
-    response->body().clear();  // its length stays
-  }
-  stream_.expires_after(kWriteWithin);
-  http::async_write(
-      stream_, *response, [self = shared_from_this(), response](const error_code& error, size_t) {
-        if (error) {
-          return;
-        }
-        if (!response->keep_alive()) {
-          error_code ignored;
-          self->stream_.socket().shutdown(boost::asio::ip::tcp::socket::shutdown_send, ignored);
-          self->stream_.expires_after(kLinger);
-          self->Drain();
-          return;
-        }
-        self->Read();
-      });
 }
 
 // Takes what the other side still sends: closing before would have its kernel throw our answer

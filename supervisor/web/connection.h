@@ -52,8 +52,11 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void Answer(unsigned status, std::string_view type, std::string body);
   void AnswerJson(OperatorCalls::Reply reply);
   void Refuse(unsigned status, const std::string& code, const std::string& why);
-  [[nodiscard]] Response Make(unsigned status, std::string_view type) const;
-  void Write(Response response);
+  template <class Body = boost::beast::http::string_body>
+  [[nodiscard]] boost::beast::http::response<Body> Make(unsigned status,
+                                                        std::string_view type) const;
+  template <class Body>
+  void Write(boost::beast::http::response<Body> response);
   void Drain();
   // `page ab12cd from 127.0.0.1`.
   [[nodiscard]] std::string Who() const;
