@@ -4,10 +4,12 @@
 #include <openssl/evp.h>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <iterator>
 
 #include "supervisor/base/escape.h"
+#include "supervisor/config/text.h"
 #include "supervisor/egress/http_head.h"
 
 namespace creel::egress {
@@ -60,6 +62,33 @@ absl::Status CheckHost(std::string_view host) {
   // A name whose last part is a number is an address to one reader or another; no real one is.
   if (IsDigit(static_cast<unsigned char>(last[0]))) {
     return Bad(fmt::format("'{}' is an IP address; rules name hosts", Printable(host, 80)));
+  }
+  return absl::OkStatus();
+}
+
+// What readers that fold characters (NFKC, a code page's "best fit") take for what a path may not
+// hold: a slash, backslash, percent sign, semicolon or dots.
+constexpr std::array<std::string_view, 26> kLookAlikes{
+    "\u2044", "\u2215", "\u29f8", "\uff0f",            // /
+    "\u2100", "\u2101", "\u2105", "\u2106",            // a/c, a/s, c/o, c/u
+    "\u2216", "\u29f5", "\u29f9", "\ufe68", "\uff3c",  // backslash
+    "\u00a5", "\u20a9",                                // backslash, in Japanese and Korean ones
+    "\u066a", "\ufe6a", "\uff05",                      // %
+    "\u037e", "\ufe54", "\uff1b",                      // ;
+    "\u2024", "\ufe52", "\uff0e",                      // .
+    "\u2025", "\ufe30",                                // ..
+};
+
+// Of a path once it is decoded: `decoded` is all of it.
+absl::Status CheckCharacters(std::string_view decoded) {
+  if (!IsValidUtf8(decoded)) {
+    return Bad("the path holds an encoding of what is not UTF-8");
+  }
+  for (const std::string_view each : kLookAlikes) {
+    if (decoded.find(each) != std::string_view::npos) {
+      return Bad(fmt::format("the path holds the encoding '{}', which some read otherwise",
+                             PercentEncoded(each)));
+    }
   }
   return absl::OkStatus();
 }
@@ -152,6 +181,7 @@ absl::Status CheckPath(std::string_view path) {
   if (path.size() > kMaxPath) {
     return Bad(fmt::format("the path is longer than {} bytes", kMaxPath));
   }
+  std::string whole;
   for (size_t i = 0; i < path.size(); ++i) {
     const auto c = static_cast<unsigned char>(path[i]);
     if (c == '%') {
@@ -164,13 +194,16 @@ absl::Status CheckPath(std::string_view path) {
           decoded == 0x7f || IsUnreserved(decoded)) {
         return Bad(fmt::format("the path holds the encoding '{}'", path.substr(i, 3)));
       }
+      whole.push_back(static_cast<char>(decoded));
       i += 2;
       continue;
     }
     if (c == ';' || c == '\\' || c <= 0x20 || c >= 0x7f) {
       return Bad(fmt::format("the path holds '{}'", Printable(path.substr(i, 1), 8)));
     }
+    whole.push_back(path[i]);
   }
+  RETURN_IF_ERROR(CheckCharacters(whole));
   // The slash at the end makes each segment stand between two.
   const std::string closed = fmt::format("{}{}", path, path.ends_with('/') ? "" : "/");
   for (const std::string_view trick : {"//", "/./", "/../"}) {

@@ -37,8 +37,9 @@ struct UrlTarget {
 absl::StatusOr<UrlTarget> ParseUrlTarget(std::string_view target);
 
 // A path that every reader understands alike: no empty segment, `.` or `..`, `;` or backslash, no
-// percent-encoding of a slash, backslash, percent sign, control character or of a character that
-// needs none. kInvalidArgument says which.
+// percent-encoding of a slash, backslash, percent sign, control character, of a character that needs
+// none, of bytes that are not UTF-8, or of a character that some reader folds into one of these.
+// kInvalidArgument says which.
 absl::Status CheckPath(std::string_view path);
 
 // Names and values of a query, decoded. kInvalidArgument: a malformed percent-encoding, or control

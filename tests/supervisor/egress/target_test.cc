@@ -4,6 +4,8 @@
 
 #include <string>
 
+#include "supervisor/egress/http_head.h"
+
 namespace creel::egress {
 namespace {
 
@@ -113,6 +115,50 @@ TEST_SUITE("Target") {
       CHECK_FALSE(CheckPath(path).ok());
     }
     CHECK_FALSE(CheckPath("/" + std::string(10'000, 'a')).ok());
+  }
+
+  TEST_CASE("an encoding of what is not UTF-8 is refused") {
+    for (const char* path : {
+             "/%c0%ae%c0%ae/a",
+             "/a%c0%afb",
+             "/%c1%9c",  // two bytes for what takes one
+             "/%e0%80%af",
+             "/%f0%80%80%af",  // three and four
+             "/%80",
+             "/a%bfb",
+             "/%c3%28x",  // a piece that follows nothing
+             "/%c3",
+             "/%e2%82",
+             "/%c3/%a9",  // one that nothing follows
+             "/%ed%a0%80",
+             "/%ed%b0%80",  // surrogates
+             "/%f4%90%80%80",
+             "/%f8%88%80%80%80",  // beyond the last character
+             "/%fe",
+             "/%ff",
+         }) {
+      CAPTURE(path);
+      CHECK_FALSE(CheckPath(path).ok());
+    }
+    for (const char* path : {"/%C3%BC", "/%e6%bc%a2%e5%ad%97", "/%F0%9F%98%80/x", "/%c2%bd",
+                             "/caf%C3%A9%20au%20lait", "/%e3%80%82", "/%e2%80%a6"}) {
+      CAPTURE(path);
+      CHECK(CheckPath(path).ok());
+    }
+  }
+
+  TEST_CASE("a character that some reader takes for a separator or a dot is refused") {
+    for (const char* each : {
+             "\uff0f", "\u2215", "\u2044", "\u29f8", "\u2105", "\uff3c", "\ufe68",
+             "\u2216", "\u00a5", "\u20a9", "\uff05", "\ufe6a", "\u066a", "\uff1b",
+             "\ufe54", "\u037e", "\uff0e", "\ufe52", "\u2024", "\u2025", "\ufe30",
+         }) {
+      CAPTURE(each);
+      const std::string encoded = PercentEncoded(each);
+      CHECK_FALSE(CheckPath("/" + encoded).ok());
+      CHECK_FALSE(CheckPath("/a" + encoded + "b/c").ok());
+      CHECK_FALSE(CheckPath("/a/" + AsciiLower(encoded)).ok());
+    }
   }
 
   TEST_CASE("patterns: one star stays in a segment, two go anywhere") {
