@@ -17,10 +17,46 @@ constexpr std::array<std::string_view, 12> kHopByHop{
     "Connection", "Keep-Alive",         "Proxy-Connection", "Proxy-Authorization",
     "TE",         "Proxy-Authenticate", "Trailer",          "Transfer-Encoding",
     "Upgrade",    "Content-Length",     "Expect",           "HTTP2-Settings"};
-// By these a server may take the sandbox for somebody else.
-constexpr std::array<std::string_view, 9> kIdentity{
-    "Proxy",     "Forwarded",        "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto",
-    "X-Real-IP", "X-Forwarded-Port", "True-Client-IP",  "X-Client-IP"};
+// By these a server that trusts whoever stands in front of it may take the sandbox for somebody
+// else: the names, and how others begin.
+constexpr std::array<std::string_view, 19> kIdentity{"Proxy",
+                                                     "Forwarded",
+                                                     "X-Forwarded",
+                                                     "X-Real-IP",
+                                                     "X-User",
+                                                     "Client-IP",
+                                                     "X-Client-IP",
+                                                     "True-Client-IP",
+                                                     "CF-Connecting-IP",
+                                                     "CF-Connecting-IPv6",
+                                                     "CF-Access-Jwt-Assertion",
+                                                     "Fastly-Client-IP",
+                                                     "Fly-Client-IP",
+                                                     "X-Cluster-Client-IP",
+                                                     "X-ProxyUser-IP",
+                                                     "X-Originating-IP",
+                                                     "X-Azure-ClientIP",
+                                                     "X-ARR-ClientCert",
+                                                     "X-Goog-IAP-JWT-Assertion"};
+constexpr std::array<std::string_view, 19> kIdentityPrefixes{"X-Forwarded-",
+                                                             "X-Remote-",
+                                                             "X-Auth-Request-",
+                                                             "X-Original-",
+                                                             "X-Authenticated-",
+                                                             "X-WebAuth-",
+                                                             "X-SSL-Client-",
+                                                             "X-Client-Cert",
+                                                             "X-Envoy-",
+                                                             "X-Goog-Authenticated-User-",
+                                                             "X-Amzn-Oidc-",
+                                                             "X-Amzn-Mtls-",
+                                                             "X-MS-Client-Principal",
+                                                             "X-Appengine-",
+                                                             "X-Authentik-",
+                                                             "X-Pomerium-",
+                                                             "CF-Access-Authenticated-",
+                                                             "Remote-",
+                                                             "Tailscale-"};
 
 template <size_t kCount>
 bool IsOneOf(const std::array<std::string_view, kCount>& names, std::string_view name) {
@@ -28,9 +64,17 @@ bool IsOneOf(const std::array<std::string_view, kCount>& names, std::string_view
                      [&](std::string_view each) { return EqualsIgnoreCase(each, name); });
 }
 
+bool IsIdentity(std::string_view name) {
+  return IsOneOf(kIdentity, name) ||
+         std::any_of(kIdentityPrefixes.begin(), kIdentityPrefixes.end(),
+                     [&](std::string_view each) {
+                       return EqualsIgnoreCase(each, name.substr(0, each.size()));
+                     });
+}
+
 bool IsPassedOn(const Header& header, const RequestHead& head, const Rewrite& rewrite) {
   const std::string& name = header.name;
-  if (EqualsIgnoreCase(name, "Host") || IsOneOf(kHopByHop, name) || IsOneOf(kIdentity, name) ||
+  if (EqualsIgnoreCase(name, "Host") || IsOneOf(kHopByHop, name) || IsIdentity(name) ||
       ListHolds(head.headers, "Connection", name)) {
     return false;
   }

@@ -81,6 +81,69 @@ TEST_SUITE("Rewrite") {
     }
   }
 
+  TEST_CASE("headers by which the sandbox could be taken for somebody else are left out") {
+    const EgressService service = Service(EgressCredential::Kind::kNone);
+    for (const char* name : {
+             "Forwarded",
+             "Proxy",
+             "X-Forwarded-User",
+             "x-forwarded-email",
+             "X-Forwarded-Client-Cert",
+             "X-Forwarded-Preferred-Username",
+             "X-Remote-User",
+             "X-Remote-Group",
+             "X-Remote-Extra-scopes",
+             "Remote-User",
+             "Remote-Groups",
+             "X-Auth-Request-Email",
+             "X-Original-Remote-Addr",
+             "X-User",
+             "X-WEBAUTH-USER",
+             "X-SSL-Client-S-DN",
+             "X-Client-Cert",
+             "X-Client-Certificate",
+             "CF-Connecting-IP",
+             "CF-Connecting-IPv6",
+             "Cf-Access-Authenticated-User-Email",
+             "Fastly-Client-IP",
+             "X-Cluster-Client-IP",
+             "Client-IP",
+             "X-ProxyUser-Ip",
+             "x-envoy-external-address",
+             "X-Envoy-Original-Path",
+             "Tailscale-User-Login",
+             "X-Goog-Authenticated-User-Email",
+             "X-Amzn-Oidc-Identity",
+             "X-Authenticated-UserId",
+             "X-MS-CLIENT-PRINCIPAL-NAME",
+             "X-Pomerium-Claim-Email",
+         }) {
+      CAPTURE(name);
+      CHECK_FALSE(
+          Holds(Head(service, nullptr, {{name, "somebody"}}, "http://api.creel/x"), "somebody"));
+    }
+    for (const char* name : {"X-Username", "X-Auth-Token", "X-Forwards", "X-Remot", "X-Request-Id",
+                             "X-Goog-Api-Key", "X-Amzn-Trace-Id", "CF-Access-Client-Id"}) {
+      CAPTURE(name);
+      CHECK(Holds(Head(service, nullptr, {{name, "somebody"}}, "http://api.creel/x"), "somebody"));
+    }
+  }
+
+  TEST_CASE("a credential in such a header is added, and the sandbox's own is not") {
+    const Secret secret{.value = "k3y-value", .header = "k3y-value", .forms = {}};
+    EgressService service = Service(EgressCredential::Kind::kHeader);
+    for (const char* name : {"X-Remote-User", "X-User", "X-Forwarded-Access-Token"}) {
+      service.credential.name = name;
+      const std::string head =
+          Head(service, &secret, {{name, "somebody"}, {AsciiLower(name), "other"}},
+               "http://api.creel/x");
+      CAPTURE(head);
+      CHECK(Holds(head, std::string("\r\n") + name + ": k3y-value\r\n"));
+      CHECK_FALSE(Holds(head, "somebody"));
+      CHECK_FALSE(Holds(head, "other"));
+    }
+  }
+
   TEST_CASE("a credential in the query takes the place of any of the same name") {
     const Secret secret{.value = "a b&c", .header = "", .forms = {}};
     const EgressService service = Service(EgressCredential::Kind::kQuery);
