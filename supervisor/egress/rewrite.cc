@@ -102,7 +102,7 @@ std::string QueryOf(const UrlTarget& to, const Rewrite& rewrite) {
     const std::string_view part = rest.substr(0, end);
     rest.remove_prefix(std::min(end + 1, rest.size()));
     const auto parsed = ParseQuery(part);
-    if (parsed.ok() && !parsed->empty() && EqualsIgnoreCase(parsed->front().first, name)) {
+    if (parsed.ok() && !parsed->empty() && LooseName(parsed->front().first) == LooseName(name)) {
       continue;
     }
     query += fmt::format("{}&", part);

@@ -116,11 +116,37 @@ std::string WhyAmbiguous(const UrlTarget& to, const RequestHead& head) {
   if (!query.ok()) {
     return std::string(query.status().message());
   }
-  for (const auto& [name, value] : *query) {
-    for (const std::string_view trick : kOverrideParameters) {
-      if (EqualsIgnoreCase(name, trick)) {
-        return fmt::format("the parameter {} asks for another request than this one", name);
+  // Some servers split at ';' as well.
+  std::string split = to.query;
+  std::replace(split.begin(), split.end(), ';', '&');
+  for (const auto& parameters : {query, ParseQuery(split)}) {
+    for (const auto& [name, value] : *parameters) {
+      for (const std::string_view trick : kOverrideParameters) {
+        if (LooseName(name) == LooseName(trick)) {
+          return fmt::format("the parameter {} asks for another request than this one", trick);
+        }
       }
+    }
+  }
+  return {};
+}
+
+// Where it counts which parameters there are, what keeps a server that splits at ';' from seeing
+// the same ones; empty: nothing does.
+std::string WhyAmbiguousQuery(const EgressService& service, const UrlTarget& to) {
+  const bool counts = service.credential.kind == EgressCredential::Kind::kQuery ||
+                      std::any_of(service.allow.begin(), service.allow.end(),
+                                  [](const EgressRoute& route) { return route.query.has_value(); });
+  if (!counts) {
+    return {};
+  }
+  if (to.query.find(';') != std::string::npos) {
+    return "the query holds ';', at which some servers split it; in a value it is written %3B";
+  }
+  const auto query = ParseQuery(to.query);
+  for (const auto& [name, value] : query.ok() ? *query : decltype(query)::value_type()) {
+    if (name.find(';') != std::string::npos) {
+      return "the name of a parameter holds ';', at which some servers split it";
     }
   }
   return {};
@@ -218,6 +244,9 @@ Verdict Rules::Service(const Asker& asker, const UrlTarget& to, const RequestHea
     return ReadOnly(rule);
   }
   if (std::string why = WhyAmbiguous(to, head); !why.empty()) {
+    return Refused(rule, std::move(why));
+  }
+  if (std::string why = WhyAmbiguousQuery(*service, to); !why.empty()) {
     return Refused(rule, std::move(why));
   }
   if (const Header* const upgrade = FindHeader(head.headers, "Upgrade")) {

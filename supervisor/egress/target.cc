@@ -246,6 +246,19 @@ absl::StatusOr<std::vector<std::pair<std::string, std::string>>> ParseQuery(
   return parameters;
 }
 
+std::string LooseName(std::string_view name) {
+  name.remove_prefix(std::min(name.find_first_not_of(' '), name.size()));
+  const size_t open = name.find('[');
+  if (open != 0 && open != std::string_view::npos &&
+      name.find(']', open) != std::string_view::npos) {
+    name = name.substr(0, open);
+  }
+  std::string loose = AsciiLower(name);
+  std::replace_if(
+      loose.begin(), loose.end(), [](char c) { return c == '.' || c == ' ' || c == '['; }, '_');
+  return loose;
+}
+
 bool Matches(std::string_view pattern, std::string_view text) {
   return MatchesWith(pattern, text, /*free=*/false);
 }

@@ -37,14 +37,19 @@ struct UrlTarget {
 absl::StatusOr<UrlTarget> ParseUrlTarget(std::string_view target);
 
 // A path that every reader understands alike: no empty segment, `.` or `..`, `;` or backslash, no
-// percent-encoding of a slash, backslash, percent sign, control character, of a character that needs
-// none, of bytes that are not UTF-8, or of a character that some reader folds into one of these.
-// kInvalidArgument says which.
+// percent-encoding of a slash, backslash, percent sign, control character, of a character that
+// needs none, of bytes that are not UTF-8, or of a character that some reader folds into one of
+// these. kInvalidArgument says which.
 absl::Status CheckPath(std::string_view path);
 
 // Names and values of a query, decoded. kInvalidArgument: a malformed percent-encoding, or control
 // characters.
 absl::StatusOr<std::vector<std::pair<std::string, std::string>>> ParseQuery(std::string_view query);
+
+// A parameter's name as the most generous server reads it, for what must not be there under any
+// name: without spaces in front and an index behind (`a[]`, `a[x]`), with `_` for a dot, a space
+// and a lone bracket, in lower case.
+std::string LooseName(std::string_view name);
 
 // Whether `text` is of the form `pattern`: `*` is any characters but '/', `**` any at all.
 bool Matches(std::string_view pattern, std::string_view text);

@@ -149,6 +149,8 @@ TEST_SUITE("Rewrite") {
     const EgressService service = Service(EgressCredential::Kind::kQuery);
     CHECK(Head(service, &secret, {}, "http://api.creel/x?a=1&key=mine&%6bey=mine&b=2")
               .starts_with("POST /v1/x?a=1&b=2&key=a%20b%26c HTTP/1.1\r\n"));
+    CHECK(Head(service, &secret, {}, "http://api.creel/x?KEY=m&+key=m&key[]=m&key%5bx%5d=m&keys=1")
+              .starts_with("POST /v1/x?keys=1&key=a%20b%26c HTTP/1.1\r\n"));
     CHECK(
         Head(service, &secret, {}, "http://api.creel/x").starts_with("POST /v1/x?key=a%20b%26c "));
   }

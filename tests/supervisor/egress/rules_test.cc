@@ -38,7 +38,14 @@ Rules MakeRules() {
        .query = std::map<std::string, std::string>{{"q", "*"}, {"limit", "1*"}},
        .headers = {{"x-kind", "a*"}}},
   };
-  config.services = {service};
+  EgressService plain = service;
+  plain.name = "plain";
+  plain.allow = {{.path = "/**"}};
+  EgressService keyed = plain;
+  keyed.name = "keyed";
+  keyed.credential.kind = EgressCredential::Kind::kQuery;
+  keyed.credential.name = "key";
+  config.services = {service, plain, keyed};
   return Rules(config);
 }
 
@@ -171,6 +178,53 @@ TEST_SUITE("EgressRules") {
       CHECK(verdict.service == nullptr);
     }
     CHECK_FALSE(Ask("http://gowa.creel/app/devices", Request("GET"), kStranger).allowed);
+  }
+
+  TEST_CASE("a query that a server could split or name otherwise does not get past a rule") {
+    const RequestHead get = Request("GET", {{"X-Kind", "abc"}});
+    for (const char* url : {
+             "http://gowa.creel/search?q=a;admin=1",
+             "http://gowa.creel/search?q=a;limit=99",
+             "http://gowa.creel/app/devices?x=1;y=2",
+             "http://gowa.creel/search?q%3badmin=1",
+             "http://gowa.creel/app/devices?x%3By=1",
+             "http://keyed.creel/x?a=1;key=mine",
+             "http://keyed.creel/x?a%3bkey=mine",
+         }) {
+      CAPTURE(url);
+      const Verdict verdict = Ask(url, get);
+      CHECK_FALSE(verdict.allowed);
+      CHECK(verdict.reason.find("';', at which some servers split it") != std::string::npos);
+    }
+    for (const char* url : {
+             "http://gowa.creel/search?q[]=a",
+             "http://gowa.creel/search?q%5B%5D=a",
+             "http://gowa.creel/search?q[x]=a",
+             "http://gowa.creel/search?+q=a",
+             "http://gowa.creel/search?Q=a",
+             "http://gowa.creel/search?q=a&Q=b",
+             "http://gowa.creel/search?q=a&%71=b",
+             "http://gowa.creel/search?q=a&&limit=1",
+             "http://gowa.creel/search?limit=1&limit=2",
+             "http://gowa.creel/search?q=a&=b",
+             "http://plain.creel/x?a=1;_method=DELETE",
+             "http://plain.creel/x?+_method=DELETE",
+             "http://plain.creel/x?.method=DELETE",
+             "http://plain.creel/x?_method[]=DELETE",
+             "http://plain.creel/x?_METHOD=DELETE",
+         }) {
+      CAPTURE(url);
+      CHECK_FALSE(Ask(url, get).allowed);
+    }
+    for (const char* url : {
+             "http://gowa.creel/search?q=a%3Bb",
+             "http://plain.creel/x?a=1;b=2",
+             "http://plain.creel/x?a[]=1&method=x",
+             "http://keyed.creel/x?a[]=1&b=%3b",
+         }) {
+      CAPTURE(url);
+      CHECK(Ask(url, get).allowed);
+    }
   }
 
   TEST_CASE("read-only mode stops what does not say that it goes on") {
