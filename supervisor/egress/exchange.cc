@@ -46,6 +46,13 @@ bool IsWebSocket(const RequestHead& request, const ResponseHead& reply) {
          EqualsIgnoreCase(*upgrade, "websocket") && *accept == WebSocketAccept(*key);
 }
 
+// Whether a request to the one goes where one to the other does, and with the same credential.
+bool IsSamePlace(const EgressService& a, const EgressService& b) {
+  EgressCredential credential = a.credential;
+  credential.refresh = b.credential.refresh;
+  return a.url == b.url && a.ca == b.ca && credential == b.credential;
+}
+
 Framing FramingOrNone(const RequestHead& head) {
   const absl::StatusOr<Framing> framing = FramingOf(head);
   return framing.ok() ? *framing : Framing{};
@@ -523,8 +530,15 @@ Verdict Exchange::Again(const Rules& rules, const Asker& asker) const {
     revoked.reason = "its credential was revoked";
     return revoked;
   }
-  return service_ != nullptr ? rules.Service(asker, to_, head_)
-                             : rules.PlainHttp(asker, to_, head_);
+  Verdict verdict =
+      service_ != nullptr ? rules.Service(asker, to_, head_) : rules.PlainHttp(asker, to_, head_);
+  // It was let through to one place, with one credential, and must not outlive that.
+  if (verdict.allowed && (service_ != nullptr ? !IsSamePlace(*service_, *verdict.service)
+                                              : host_->addresses != verdict.host->addresses)) {
+    verdict.allowed = false;
+    verdict.reason = "the rule was changed";
+  }
+  return verdict;
 }
 
 }  // namespace creel::egress

@@ -131,6 +131,7 @@ bool Tunnel::CheckHello() {
         return false;
       }
       connection_.house().loop.Cancel(std::exchange(timer_, 0));
+      named_ = !name.empty();
       phase_ = Phase::kFirstBytes;
       return true;
     }
@@ -188,8 +189,9 @@ void Tunnel::Carry() {
 Verdict Tunnel::Again(const Rules& rules, const Asker& asker) const {
   Verdict verdict = rules.Tunnel(asker, to_);
   // It was let through by what this rule conceded, and must not outlive that.
-  if (verdict.allowed &&
-      ((host_.no_tls && !verdict.host->no_tls) || host_.addresses != verdict.host->addresses)) {
+  if (verdict.allowed && ((host_.no_tls && !verdict.host->no_tls) ||
+                          (host_.no_sni && !verdict.host->no_sni && !named_) ||
+                          host_.addresses != verdict.host->addresses)) {
     verdict.allowed = false;
     verdict.reason = "the rule was changed";
   }

@@ -38,6 +38,7 @@ class Tunnel final : public Carrier {
   const EgressHost& host_;
   const Authority to_;
   Phase phase_ = Phase::kDialing;
+  bool named_ = false;  // its ClientHello was for the name
   std::unique_ptr<Stream> upstream_;
   std::optional<Flow> up_;
   std::optional<Flow> down_;

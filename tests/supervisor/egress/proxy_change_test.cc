@@ -20,8 +20,11 @@ using testing::Hello;
 using testing::Holds;
 using testing::House;
 using testing::kId;
+using testing::kSwitch;
+using testing::kSwitched;
 using testing::Peer;
 using testing::ServerName;
+using testing::TestKey;
 using testing::Upstream;
 using testing::WithHost;
 using testing::WithService;
@@ -108,6 +111,150 @@ TEST_SUITE("ProxyChange") {
     house.proxy->Recheck("");
     again.Hear("");
     CHECK(again.ended());
+  }
+
+  TEST_CASE("a reload that leads elsewhere, or with another credential, ends what is under way") {
+    Upstream upstream([](Peer& peer) {
+      const std::string head = peer.Take("\r\n\r\n");
+      peer.Say(Holds(head, "Upgrade") ? kSwitched
+                                      : "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+      peer.Hear("");
+    });
+    struct Row {
+      const char* what;
+      void (*change)(EgressService& service);
+      bool cut;
+    };
+    const Row kRows[] = {
+        {"url", [](EgressService& service) { service.url += "/elsewhere"; }, true},
+        {"ca", [](EgressService& service) { service.ca = "/etc/ca.pem"; }, true},
+        {"source", [](EgressService& service) { service.credential.env = "CREEL_TEST_KEY_2"; },
+         true},
+        {"place", [](EgressService& service) { service.credential.name = "X-Other"; }, true},
+        {"none", [](EgressService& service) { service.credential = {}; }, true},
+        {"refresh",
+         [](EgressService& service) { service.credential.refresh = std::chrono::seconds(7); },
+         false},
+        {"max_reply", [](EgressService& service) { service.max_reply_bytes = 1000; }, false},
+    };
+    for (const Row& row : kRows) {
+      for (const bool websocket : {true, false}) {
+        CAPTURE(row.what);
+        CAPTURE(websocket);
+        House house(WithService(upstream.port(), TestKey()));
+        Peer peer = house.Connect();
+        peer.Say(Get("/stream", websocket ? kSwitch : ""));
+        CHECK(Holds(peer.Take("\r\n\r\n"), websocket ? "101" : "200"));
+        EgressConfig other = house.config;
+        row.change(other.services[0]);
+        CHECK(house.proxy->Reload(other).ok());
+        peer.Hear("", row.cut ? std::chrono::seconds(20) : std::chrono::milliseconds(200));
+        CHECK(peer.ended() == row.cut);
+        if (row.cut) {
+          CHECK(house.Ended(1).reason == "cut: service api: the rule was changed");
+        }
+      }
+    }
+  }
+
+  TEST_CASE("a request that waits for its credential does not take the new one to the old place") {
+    Upstream before(Echo);
+    Upstream after(Echo);
+    EgressConfig config = WithService(before.port(), TestKey());
+    config.services[0].credential.env.clear();
+    config.services[0].credential.command = {"/bin/sh", "-c", "sleep 1; echo old-key-value"};
+    House house(config);
+    Peer peer = house.Connect();
+    peer.Say(Get("/"));
+    house.Decided(1);
+    EgressConfig other = WithService(after.port(), TestKey());
+    other.resolvers = house.config.resolvers;
+    CHECK(house.proxy->Reload(other).ok());
+    CHECK(peer.Hear("").empty());
+    CHECK(house.Ended(1).reason == "cut: service api: the rule was changed");
+    Peer again = house.Connect();
+    again.Say(Get("/", "Connection: close\r\n"));
+    CHECK(again.Hear("").starts_with("HTTP/1.1 200"));
+    CHECK(before.connections() == 0);
+    CHECK(after.connections() == 1);
+  }
+
+  TEST_CASE("a credential that is revoked ends what goes on with it, with a reason") {
+    Upstream upstream([](Peer& peer) {
+      const std::string head = peer.Take("\r\n\r\n");
+      peer.Say(Holds(head, "Upgrade") ? kSwitched
+                                      : "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+      peer.Hear("");
+    });
+    for (const bool websocket : {true, false}) {
+      CAPTURE(websocket);
+      House house(WithService(upstream.port(), TestKey()));
+      Peer peer = house.Connect();
+      peer.Say(Get("/stream", websocket ? kSwitch : ""));
+      CHECK(Holds(peer.Take("\r\n\r\n"), websocket ? "101" : "200"));
+      CHECK(house.proxy->credentials().Revoke("api").ok());
+      house.proxy->Recheck("");
+      peer.Hear("");
+      CHECK(peer.ended());
+      CHECK(house.Ended(1).reason == "cut: service api: its credential was revoked");
+    }
+  }
+
+  TEST_CASE("a tunnel does not outlive the concession that let it through") {
+    Upstream upstream([](Peer& peer) {
+      peer.Take("follows");
+      peer.Say("from the upstream");
+      peer.Hear("");
+    });
+    struct Row {
+      std::string first;
+      bool cut;
+    };
+    for (const Row& row : {Row{Hello("") + "follows", true},
+                           Row{Hello(ServerName("a.example")) + "follows", false}, Row{"", true}}) {
+      CAPTURE(row.first);
+      EgressConfig config = WithHost(upstream.port());
+      config.hosts[0].no_sni = true;
+      House house(config);
+      house.dns.Set("a.example", {.addresses = {"127.0.0.1"}});
+      Peer peer = house.Connect();
+      peer.Say(ConnectTo(fmt::format("a.example:{}", upstream.port())));
+      CHECK(peer.Take("\r\n\r\n").starts_with("HTTP/1.1 200"));
+      if (!row.first.empty()) {
+        peer.Say(row.first);
+        CHECK(Holds(peer.Take("upstream"), "from the upstream"));
+      }
+      EgressConfig other = house.config;
+      other.hosts[0].no_sni = false;
+      CHECK(house.proxy->Reload(other).ok());
+      peer.Hear("", row.cut ? std::chrono::seconds(20) : std::chrono::milliseconds(200));
+      CHECK(peer.ended() == row.cut);
+      if (row.cut) {
+        CHECK(house.Ended(1).reason == "cut: host a.example: the rule was changed");
+      }
+    }
+  }
+
+  TEST_CASE("a request does not outlive the network that let it through") {
+    Upstream upstream([](Peer& peer) {
+      peer.Take("\r\n\r\n");
+      peer.Say("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+      peer.Hear("");
+    });
+    EgressConfig config = WithHost(upstream.port());
+    config.hosts[0].plain_http = true;
+    House house(config);
+    house.dns.Set("a.example", {.addresses = {"127.0.0.1"}});
+    Peer peer = house.Connect();
+    peer.Say(fmt::format("GET http://a.example:{0}/ HTTP/1.1\r\nHost: a.example:{0}\r\n\r\n",
+                         upstream.port()));
+    CHECK(peer.Take("\r\n\r\n").starts_with("HTTP/1.1 200"));
+    EgressConfig other = house.config;
+    other.hosts[0].addresses.clear();
+    CHECK(house.proxy->Reload(other).ok());
+    peer.Hear("");
+    CHECK(peer.ended());
+    CHECK(house.Ended(1).reason == "cut: host a.example: the rule was changed");
   }
 }
 
