@@ -6,12 +6,12 @@
 #include <string>
 #include <vector>
 
+#include "supervisor/base/job_threads.h"
 #include "supervisor/incident/capture.h"
 #include "supervisor/incident/incident.h"
 #include "supervisor/incident/incident_freezer.h"
 #include "supervisor/incident/incident_table.h"
 #include "supervisor/incident/incident_turns.h"
-#include "supervisor/session/job_threads.h"
 #include "supervisor/store/store.h"
 
 namespace creel {

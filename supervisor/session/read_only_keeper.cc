@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "supervisor/base/escape.h"
+#include "supervisor/base/job_threads.h"
 #include "supervisor/base/mutex.h"
-#include "supervisor/session/job_threads.h"
 #include "supervisor/session/stop_running.h"
 
 namespace creel {

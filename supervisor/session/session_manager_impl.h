@@ -9,9 +9,9 @@
 #include <utility>
 #include <vector>
 
+#include "supervisor/base/job_threads.h"
 #include "supervisor/base/mutex.h"
 #include "supervisor/session/admission.h"
-#include "supervisor/session/job_threads.h"
 #include "supervisor/session/sandbox_factory.h"
 #include "supervisor/session/session_entry.h"
 #include "supervisor/session/session_manager.h"

@@ -1,4 +1,4 @@
-#include "supervisor/session/job_threads.h"
+#include "supervisor/base/job_threads.h"
 
 #include <doctest/doctest.h>
 
