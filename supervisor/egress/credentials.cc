@@ -184,15 +184,14 @@ absl::StatusOr<Secret> FetchSecret(const EgressCredential& credential) {
   return secret;
 }
 
-Credentials::Credentials() : thread_([this] { Work(); }) {}
+Credentials::Credentials() = default;
 
 Credentials::~Credentials() {
   {
     MutexLock lock(mu_);
     stop_ = true;
-    changed_.SignalAll();
   }
-  thread_.join();
+  jobs_.Stop();
 }
 
 void Credentials::Configure(const std::vector<EgressService>& services) {
@@ -242,18 +241,22 @@ void Credentials::SetListener(Listener listener) {
   fetched_ = std::move(listener.fetched);
 }
 
-void Credentials::QueueLocked(const std::string& service) {
-  if (std::find(queue_.begin(), queue_.end(), service) == queue_.end()) {
-    queue_.push_back(service);
-    changed_.SignalAll();
+bool Credentials::FetchLocked(const std::string& service) {
+  if (!fetching_.insert(service).second) {
+    return true;
   }
+  if (jobs_.Post([this, service] { Fetch(service); })) {
+    return true;
+  }
+  fetching_.erase(service);
+  return false;
 }
 
 void Credentials::FetchAll() {
   MutexLock lock(mu_);
   for (const auto& [service, entry] : entries_) {
     if (entry.secret == nullptr) {
-      QueueLocked(service);
+      FetchLocked(service);  // what cannot be now is when it is asked for
     }
   }
 }
@@ -268,16 +271,15 @@ void Credentials::Get(const std::string& service, Done done) {
       refused = RevokedError(service);
     } else if (entry == entries_.end()) {
       refused = Failed(fmt::format("service '{}' has no credential", service));
-    } else if (entry->second.secret != nullptr &&
+    } else if (entry->second.secret != nullptr && !fetching_.contains(service) &&
                std::chrono::steady_clock::now() - entry->second.fetched <
                    entry->second.credential.refresh) {
       secret = entry->second.secret;
-    } else {
+    } else if (FetchLocked(service)) {
       entry->second.waiting.push_back(std::move(done));
-      if (entry->second.waiting.size() == 1) {
-        QueueLocked(service);
-      }
       return;
+    } else {
+      refused = Failed("no thread can be had to fetch it");
     }
   }
   if (secret != nullptr) {
@@ -287,68 +289,73 @@ void Credentials::Get(const std::string& service, Done done) {
   }
 }
 
-void Credentials::Work() {
+void Credentials::Fetch(const std::string& service) {
   for (;;) {
-    std::string service;
     EgressCredential credential;
     {
       MutexLock lock(mu_);
-      while (queue_.empty() && !stop_) {
-        changed_.Wait(mu_);
-      }
-      if (stop_) {
+      const auto entry = entries_.find(service);
+      if (stop_ || entry == entries_.end()) {
+        fetching_.erase(service);
         return;
       }
-      service = queue_.front();
-      queue_.pop_front();
-      const auto entry = entries_.find(service);
-      if (entry == entries_.end()) {
-        continue;
-      }
+      fetch_again_.erase(service);
       credential = entry->second.credential;
     }
     absl::StatusOr<Secret> fetched = FetchSecret(credential);
-    absl::StatusOr<std::shared_ptr<const Secret>> answer = std::shared_ptr<const Secret>();
+    absl::StatusOr<std::shared_ptr<const Secret>> secret = std::shared_ptr<const Secret>();
     if (fetched.ok()) {
-      answer = std::make_shared<const Secret>(*std::move(fetched));
+      secret = std::make_shared<const Secret>(*std::move(fetched));
     } else {
-      answer = fetched.status();
+      secret = fetched.status();
     }
-    std::vector<Done> waiting;
-    bool fresh = false;
-    {
-      MutexLock lock(mu_);
-      const auto entry = entries_.find(service);
-      if (entry == entries_.end()) {
-        continue;
-      }
-      if (!(entry->second.credential == credential)) {
-        QueueLocked(service);  // it was changed meanwhile
-        continue;
-      }
-      if (answer.ok()) {
-        if (entry->second.secret == nullptr || entry->second.secret->value != (*answer)->value) {
-          fresh = true;
-        }
-        entry->second.secret = *answer;
-        entry->second.fetched = std::chrono::steady_clock::now();
-      }
-      if (revoked_.contains(service)) {
-        answer = RevokedError(service);  // while it was being fetched
-      }
-      waiting.swap(entry->second.waiting);
-    }
-    // Masked before it is used.
-    if (fresh) {
-      MutexLock told(told_mu_);
-      if (fetched_) {
-        fetched_();
-      }
-    }
-    for (const Done& done : waiting) {
-      done(answer);
+    if (Arrived(service, credential, secret)) {
+      return;
     }
   }
+}
+
+bool Credentials::Arrived(const std::string& service, const EgressCredential& credential,
+                          const absl::StatusOr<std::shared_ptr<const Secret>>& secret) {
+  bool fresh = false;
+  {
+    MutexLock lock(mu_);
+    const auto entry = entries_.find(service);
+    if (entry == entries_.end() || !(entry->second.credential == credential)) {
+      return false;  // it was changed meanwhile, or taken out
+    }
+    if (secret.ok()) {
+      fresh = entry->second.secret == nullptr || entry->second.secret->value != (*secret)->value;
+      entry->second.secret = *secret;
+      entry->second.fetched = std::chrono::steady_clock::now();
+    }
+  }
+  // Masked before it is used.
+  if (fresh) {
+    MutexLock told(told_mu_);
+    if (fetched_) {
+      fetched_();
+    }
+  }
+  std::vector<Done> waiting;
+  absl::StatusOr<std::shared_ptr<const Secret>> answer = secret;
+  {
+    MutexLock lock(mu_);
+    const auto entry = entries_.find(service);
+    if (entry == entries_.end() || !(entry->second.credential == credential) ||
+        fetch_again_.contains(service)) {
+      return false;
+    }
+    if (revoked_.contains(service)) {
+      answer = RevokedError(service);  // while it was being fetched
+    }
+    waiting.swap(entry->second.waiting);
+    fetching_.erase(service);
+  }
+  for (const Done& done : waiting) {
+    done(answer);
+  }
+  return true;
 }
 
 absl::Status Credentials::Revoke(const std::string& service) {
@@ -385,6 +392,9 @@ absl::Status Credentials::Restore(const std::string& service) {
   const auto entry = entries_.find(service);
   if (entry != entries_.end()) {
     // It was rotated, one hopes: no longer fresh. Until then the old value stays masked.
+    if (fetching_.contains(service)) {
+      fetch_again_.insert(service);
+    }
     entry->second.fetched = std::chrono::steady_clock::now() - entry->second.credential.refresh;
   }
   return absl::OkStatus();

@@ -1,16 +1,15 @@
 #pragma once
 
 #include <chrono>
-#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
 #include <set>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
+#include "supervisor/base/job_threads.h"
 #include "supervisor/base/mutex.h"
 #include "supervisor/base/status.h"
 #include "supervisor/config/egress_config.h"
@@ -38,8 +37,8 @@ struct CredentialInfo {
 };
 
 // The secrets that services add to requests, fetched from where the configuration says: a file, an
-// environment variable of creeld's, or the output of a command. Thread-safe; fetching happens on a
-// thread of its own.
+// environment variable of creeld's, or the output of a command. Thread-safe; each service's is
+// fetched on a thread of its own, so that one that is slow to be had holds up no other.
 class Credentials {
  public:
   using Done = std::function<void(absl::StatusOr<std::shared_ptr<const Secret>>)>;
@@ -55,7 +54,7 @@ class Credentials {
   void SetRevoked(std::set<std::string> services);
   // What follows changes: `revoked` writes down which services are
   // revoked, before a change counts as made; `fetched` is told that a value is known that was not,
-  // or is another one, on the fetching thread.
+  // or is another one, on a fetching thread, one at a time.
   struct Listener {
     std::function<absl::Status(const std::set<std::string>&)> revoked{};
     std::function<void()> fetched{};
@@ -65,7 +64,7 @@ class Credentials {
   // Has every value fetched that is not known yet, so that it can be masked before it is first
   // used. Does not wait.
   void FetchAll();
-  // Calls `done` exactly once: at once while the value is fresh, else on the fetching thread.
+  // Calls `done` exactly once: at once while the value is fresh, else on a fetching thread.
   //   kPermissionDenied    it was revoked
   //   kFailedPrecondition  it cannot be had now; the message says why, and holds nothing of it
   void Get(const std::string& service, Done done);
@@ -90,8 +89,12 @@ class Credentials {
     std::vector<Done> waiting;
   };
 
-  void Work();
-  void QueueLocked(const std::string& service) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Has the value fetched, unless it is being. False: no thread can be had.
+  bool FetchLocked(const std::string& service) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void Fetch(const std::string& service);
+  // What was fetched for `credential` arrives. False: another one is wanted by now.
+  bool Arrived(const std::string& service, const EgressCredential& credential,
+               const absl::StatusOr<std::shared_ptr<const Secret>>& secret);
 
   // One change of what is revoked at a time; a request is not held up by the disk.
   Mutex change_mu_ ABSL_ACQUIRED_BEFORE(mu_);
@@ -100,12 +103,14 @@ class Credentials {
   Mutex told_mu_ ABSL_ACQUIRED_BEFORE(mu_);
   std::function<void()> fetched_ ABSL_GUARDED_BY(told_mu_);
   mutable Mutex mu_;
-  CondVar changed_;
   std::map<std::string, Entry> entries_ ABSL_GUARDED_BY(mu_);
   std::set<std::string> revoked_ ABSL_GUARDED_BY(mu_);
-  std::deque<std::string> queue_ ABSL_GUARDED_BY(mu_);
+  // Services whose value is being fetched, or about to be; whoever waits is answered by that.
+  std::set<std::string> fetching_ ABSL_GUARDED_BY(mu_);
+  // Those of them that were restored meanwhile, so that what comes may be what was revoked.
+  std::set<std::string> fetch_again_ ABSL_GUARDED_BY(mu_);
   bool stop_ ABSL_GUARDED_BY(mu_) = false;
-  std::thread thread_;
+  JobThreads jobs_;  // last: they use the others
 };
 
 // Fetches a value now. Blocks, a command for at most ten seconds.

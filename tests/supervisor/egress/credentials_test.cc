@@ -6,9 +6,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <filesystem>
 #include <fstream>
 #include <future>
+#include <iterator>
+#include <memory>
 #include <set>
 #include <string>
 #include <utility>
@@ -41,9 +44,22 @@ EgressService FromFile(const std::string& file) {
   return service;
 }
 
-absl::StatusOr<std::shared_ptr<const Secret>> Get(Credentials& credentials) {
+EgressService FromCommand(const std::string& name, const std::string& script) {
+  EgressService service;
+  service.name = name;
+  service.credential = {.kind = Kind::kBearer,
+                        .name = {},
+                        .user = {},
+                        .file = {},
+                        .env = {},
+                        .command = {"/bin/sh", "-c", script}};
+  return service;
+}
+
+absl::StatusOr<std::shared_ptr<const Secret>> Get(Credentials& credentials,
+                                                  const std::string& service = "api") {
   std::promise<absl::StatusOr<std::shared_ptr<const Secret>>> promise;
-  credentials.Get("api", [&](auto secret) { promise.set_value(std::move(secret)); });
+  credentials.Get(service, [&](auto secret) { promise.set_value(std::move(secret)); });
   return promise.get_future().get();
 }
 
@@ -171,6 +187,96 @@ TEST_SUITE("Credentials") {
     credentials.FetchAll();
     CHECK(Get(credentials).ok());
     credentials.SetListener({});
+  }
+
+  TEST_CASE("a command that takes its time holds up no other service") {
+    const Folder folder;
+    Credentials credentials;
+    // Ends when the other has answered, which it does not if it waits for this one.
+    const std::string gate = folder.path + "/gate";
+    credentials.Configure(
+        {FromCommand("slow", "while [ ! -e " + gate + " ]; do sleep 0.02; done; echo slow-value"),
+         FromCommand("quick", "echo quick-value"), FromFile(folder.Put("key", "file-value"))});
+    std::promise<std::string> slow;
+    credentials.Get("slow", [&](auto secret) {
+      slow.set_value(secret.ok() ? (*secret)->value : std::string(secret.status().message()));
+    });
+    CHECK((*Get(credentials, "quick"))->value == "quick-value");
+    CHECK((*Get(credentials))->value == "file-value");
+    folder.Put("gate", "");
+    CHECK(slow.get_future().get() == "slow-value");
+  }
+
+  TEST_CASE("whoever waits for one value waits for one fetch of it") {
+    const Folder folder;
+    Credentials credentials;
+    const std::string log = folder.path + "/log";
+    credentials.Configure({FromCommand("api", "echo x >> " + log + "; sleep 0.2; echo the-value")});
+    std::promise<void> all;
+    std::atomic<int> answered{0};
+    credentials.FetchAll();
+    for (int i = 0; i < 10; ++i) {
+      credentials.Get("api", [&](auto secret) {
+        CHECK(secret.ok());
+        if (++answered == 10) {
+          all.set_value();
+        }
+      });
+    }
+    all.get_future().get();
+    std::ifstream runs(log);
+    CHECK(std::count(std::istreambuf_iterator<char>(runs), {}, 'x') == 1);
+  }
+
+  TEST_CASE("a reload and a stop find whatever is being fetched") {
+    const Folder folder;
+    std::atomic<int> answered{0};
+    for (int round = 0; round < 20; ++round) {
+      Credentials credentials;
+      credentials.SetListener(
+          {.revoked = {}, .fetched = [&] { static_cast<void>(credentials.NamedForms()); }});
+      std::vector<EgressService> services;
+      for (int i = 0; i < 8; ++i) {
+        services.push_back(FromCommand("s" + std::to_string(i), "echo value-" + std::to_string(i)));
+      }
+      credentials.Configure(services);
+      credentials.FetchAll();
+      for (const EgressService& each : services) {
+        credentials.Get(each.name, [&](const auto&) { ++answered; });
+      }
+      for (size_t i = 0; i < services.size(); i += 2) {
+        services[i].credential.command.back() += "-more";
+      }
+      services.pop_back();
+      credentials.Configure(services);
+      CHECK((*Get(credentials, "s0"))->value == "value-0-more");
+      CHECK((*Get(credentials, "s1"))->value == "value-1");
+    }
+    CHECK(answered >= 20 * 3);
+  }
+
+  TEST_CASE("a value that was being fetched when it was revoked is fetched again") {
+    const Folder folder;
+    Credentials credentials;
+    folder.Put("key", "value-old");
+    const std::string begun = folder.path + "/begun";
+    credentials.Configure({FromCommand("api", "v=$(cat " + folder.path + "/key); : > " + begun +
+                                                  "; while [ ! -e " + folder.path +
+                                                  "/gate ]; do sleep 0.02; done; "
+                                                  "echo $v")});
+    std::promise<std::string> first;
+    credentials.Get("api", [&](auto secret) {
+      first.set_value(secret.ok() ? (*secret)->value : std::string(secret.status().message()));
+    });
+    while (!std::filesystem::exists(begun)) {
+      usleep(5'000);
+    }
+    CHECK(credentials.Revoke("api").ok());
+    folder.Put("key", "value-new");
+    CHECK(credentials.Restore("api").ok());
+    folder.Put("gate", "");
+    CHECK(first.get_future().get() == "value-new");
+    CHECK((*Get(credentials))->value == "value-new");
   }
 }
 
