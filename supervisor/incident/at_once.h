@@ -3,7 +3,7 @@
 #include <cstddef>
 #include <functional>
 
-#include "supervisor/session/job_threads.h"
+#include "supervisor/base/job_threads.h"
 
 namespace creel {
 

@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "supervisor/audit/audit_log.h"
+#include "supervisor/base/job_threads.h"
 #include "supervisor/incident/incident.h"
-#include "supervisor/session/job_threads.h"
 #include "supervisor/session/session_manager.h"
 
 namespace creel {
