@@ -177,6 +177,7 @@ absl::StatusOr<std::optional<std::string>> IncidentFreezer::FreezeAgain(
   if (!view.ok() || view->state != SessionState::kRunning) {
     return std::nullopt;
   }
+  Cut(sandbox, incident);
   ASSIGN_OR_RETURN(std::string method, rooms_.sessions.FreezeQuickly(
                                            sandbox, FreezeReason(incident), After(kFreezeWithin)));
   return method;

@@ -31,8 +31,8 @@ class IncidentFreezer {
   // Freezes in parallel what the incident is about and is not in its list yet; adds it to the list.
   // What did not work out is added to `problems`, as sentences.
   void FreezeAll(Incident& incident, std::vector<std::string>& problems);
-  // Freezes a sandbox that is in the incident's list, if it runs. Returns how; nothing, if it does
-  // not run.
+  // Freezes a sandbox that is in the incident's list, and cuts its way out, if it runs. Returns
+  // how; nothing, if it does not run.
   absl::StatusOr<std::optional<std::string>> FreezeAgain(const Incident& incident,
                                                          const std::string& sandbox) const;
   // Freezes nothing more, and returns when what goes on has ended.

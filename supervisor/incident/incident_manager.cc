@@ -87,11 +87,9 @@ void IncidentManager::Restore(const Incident& incident) const {
     return;
   }
   // What another open incident is about, or somebody else froze, stays cut.
-  std::set<std::string> known;
   std::set<std::string> held;
   bool all = false;
   for (const Incident& other : List()) {
-    known.insert(other.id);
     if (other.state == IncidentState::kOpen) {
       all = all || other.scope == HoldRule::Scope::kAll;
       held.merge(SandboxesOf(other));
@@ -105,9 +103,9 @@ void IncidentManager::Restore(const Incident& incident) const {
   if (!all) {
     rooms_.restore("");
   }
-  // One may have been opened meanwhile, and what it had cut is not to be open now.
+  // One that is being opened has no list yet, or came meanwhile: what it had cut is not to be open.
   for (const Incident& other : List()) {
-    if (other.state == IncidentState::kOpen && !known.contains(other.id)) {
+    if (other.state == IncidentState::kOpen) {
       freezer_.CutAll(other);
     }
   }

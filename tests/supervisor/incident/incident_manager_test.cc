@@ -271,6 +271,7 @@ TEST_SUITE("IncidentManager") {
     const std::string two = open.get();
     CHECK_FALSE(world.sessions.Runs("a"));
     CHECK_FALSE(world.sessions.Runs("b"));
+    CHECK(world.cuts().contains("a"));
     // It is the second's now, to let it go on.
     CHECK(world.manager->Thaw(two).ok());
     CHECK(world.sessions.Runs("a"));
