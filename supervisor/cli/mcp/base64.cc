@@ -10,23 +10,6 @@ constexpr std::string_view kAlphabet =
 
 }  // namespace
 
-std::string EncodeBase64(std::string_view data) {
-  std::string text;
-  text.reserve((data.size() + 2) / 3 * 4);
-  for (size_t i = 0; i < data.size(); i += 3) {
-    uint32_t bits = 0;
-    for (size_t k = 0; k < 3; ++k) {
-      bits = bits << 8 | (i + k < data.size() ? static_cast<unsigned char>(data[i + k]) : 0u);
-    }
-    for (size_t k = 0; k < 4; ++k) {
-      text += i + k <= data.size() && (k < 2 || i + k - 1 < data.size())
-                  ? kAlphabet[bits >> (18 - 6 * k) & 63]
-                  : '=';
-    }
-  }
-  return text;
-}
-
 std::optional<std::string> DecodeBase64(std::string_view text) {
   if (text.size() % 4 != 0) {
     return std::nullopt;

@@ -6,9 +6,7 @@
 
 namespace creel::cli::mcp {
 
-// RFC 4648, with padding and without line breaks.
-std::string EncodeBase64(std::string_view data);
-// nullopt: it is not that.
+// What Base64 of base/crypto.h made, as it was. nullopt: it made no such thing.
 std::optional<std::string> DecodeBase64(std::string_view text);
 
 }  // namespace creel::cli::mcp

@@ -4,6 +4,7 @@
 
 #include <array>
 
+#include "supervisor/base/crypto.h"
 #include "supervisor/base/escape.h"
 #include "supervisor/cli/mcp/arguments.h"
 #include "supervisor/cli/mcp/base64.h"
@@ -92,7 +93,7 @@ absl::StatusOr<ToolResult> Read(ToolCall& call) {
     }
     ToolResult result;
     result.content.push_back(
-        {{"type", "image"}, {"data", EncodeBase64(content.data)}, {"mimeType", image}});
+        {{"type", "image"}, {"data", Base64(content.data)}, {"mimeType", image}});
     result.structured = {{"size", content.file_size}, {"binary", true}};
     return result;
   }
@@ -112,7 +113,7 @@ absl::StatusOr<ToolResult> Read(ToolCall& call) {
                               {"resource",
                                {{"uri", "creel-file:" + path},
                                 {"mimeType", "application/octet-stream"},
-                                {"blob", EncodeBase64(content.data)}}}});
+                                {"blob", Base64(content.data)}}}});
     return result;
   }
   structured["binary"] = false;

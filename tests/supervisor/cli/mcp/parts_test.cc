@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "supervisor/base/crypto.h"
 #include "supervisor/cli/mcp/arguments.h"
 #include "supervisor/cli/mcp/base64.h"
 #include "supervisor/cli/mcp/bounded_output.h"
@@ -73,13 +74,13 @@ TEST_SUITE("BoundedOutput") {
 
 TEST_SUITE("Base64") {
   TEST_CASE("what was encoded comes back, whatever its length") {
-    CHECK(EncodeBase64("") == "");
-    CHECK(EncodeBase64("f") == "Zg==");
-    CHECK(EncodeBase64("fo") == "Zm8=");
-    CHECK(EncodeBase64("foo") == "Zm9v");
+    CHECK(creel::Base64("") == "");
+    CHECK(creel::Base64("f") == "Zg==");
+    CHECK(creel::Base64("fo") == "Zm8=");
+    CHECK(creel::Base64("foo") == "Zm9v");
     std::string data;
     for (int i = 0; i < 259; ++i) {
-      CHECK(DecodeBase64(EncodeBase64(data)) == data);
+      CHECK(DecodeBase64(creel::Base64(data)) == data);
       data += static_cast<char>(i * 37);
     }
   }
