@@ -2,10 +2,12 @@
 // it for ten minutes (CREEL_SOAK_SECONDS).
 #include <doctest/doctest.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <signal.h>
 
 #include <atomic>
 #include <cstdlib>
+#include <map>
 #include <random>
 #include <set>
 #include <thread>
@@ -38,18 +40,22 @@ struct Size {
   size_t containers = 0;
   size_t mounts = 0;
   size_t loops = 0;
+  // What the threads are called and the descriptors lead to, with how many there are of each.
+  std::map<std::string, int> of_what;
   std::string text() const {
     return fmt::format(
-        "memory {} KiB, descriptors {}, threads {} and {} of gRPC's pools, containers {}, mounts {}, "
-        "loops {}",
-        memory_kb, descriptors, threads, pooled, containers, mounts, loops);
+        "memory {} KiB, descriptors {}, threads {} and {} of gRPC's pools, containers {}, mounts "
+        "{}, "
+        "loops {}\n{}",
+        memory_kb, descriptors, threads, pooled, containers, mounts, loops,
+        fmt::join(of_what, ", "));
   }
 };
 
 // Threads of gRPC's, by name. It keeps as many as it once needed at a time, which moves with the
 // load, each up to a few for each processor.
-const std::set<std::string> kGrpcPools{"default-executo", "event_engine",    "grpc_global_tim",
-                                       "grpcpp_sync_ser", "nexting_thread",  "resolver-execut",
+const std::set<std::string> kGrpcPools{"default-executo", "event_engine",   "grpc_global_tim",
+                                       "grpcpp_sync_ser", "nexting_thread", "resolver-execut",
                                        "timer_manager"};
 
 int StatusValue(pid_t pid, const std::string& field) {
@@ -72,11 +78,14 @@ Size Measure(Supervisor& supervisor) {
     std::string name = Slurp(at->path().string() + "/comm");
     name.resize(std::min(name.size(), name.find('\n')));
     ++(kGrpcPools.contains(name) ? size.pooled : size.threads);
+    ++size.of_what["thread " + name];
   }
   for (auto at =
            fs::directory_iterator("/proc/" + std::to_string(supervisor.pid()) + "/fd", ignored);
        at != fs::directory_iterator(); ++at) {
     ++size.descriptors;
+    std::string to = fs::read_symlink(at->path(), ignored).string();
+    ++size.of_what[to.substr(0, to.find(":["))];
   }
   size.containers = ContainersOf(supervisor).size();
   size.mounts = MountsWith(supervisor.dir() + "/").size();
