@@ -118,6 +118,7 @@ grpc::ServerUnaryReactor* OperatorService::ApprovePairing(grpc::CallbackServerCo
             const PairingRecord record,
             desk_->pairings().Approve(request->code(), ParseSender(request->sender()), level));
         *response->mutable_pairing() = ToMessage(record);
+        desk_->FollowStandings();  // it may have been paired before, with a higher level
         return absl::OkStatus();
       });
 }

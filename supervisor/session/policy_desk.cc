@@ -85,20 +85,23 @@ struct PolicyDesk::Listeners {
   std::atomic<uint64_t> version{1};
 };
 
-PolicyDesk::PolicyDesk(PolicyStore& store, const Clock& clock)
-    : store_(store), clock_(clock), listeners_(std::make_shared<Listeners>()) {}
+PolicyDesk::PolicyDesk() : listeners_(std::make_shared<Listeners>()) {}
 
 absl::StatusOr<std::unique_ptr<PolicyDesk>> PolicyDesk::Create(const Config& config,
                                                                PolicyStore& store,
                                                                const Clock& clock) {
-  std::unique_ptr<PolicyDesk> desk(new PolicyDesk(store, clock));
+  std::unique_ptr<PolicyDesk> desk(new PolicyDesk());
   ASSIGN_OR_RETURN(InForce now, desk->Make(config, {}));
   ASSIGN_OR_RETURN(desk->pairings_, Pairings::Load(store, clock));
   ASSIGN_OR_RETURN(desk->trust_, TrustLevels::Load(store, clock));
   ASSIGN_OR_RETURN(desk->approvals_, Approvals::Load(store, clock));
   ASSIGN_OR_RETURN(desk->switches_, ReadOnlySwitches::Load(store, clock));
-  MutexLock hold(desk->mu_);
-  desk->now_ = std::move(now);
+  {
+    MutexLock hold(desk->mu_);
+    desk->now_ = std::move(now);
+  }
+  // The configuration may be another one than when this was written.
+  desk->FollowStandings();
   return desk;
 }
 
@@ -145,28 +148,26 @@ absl::Status PolicyDesk::Reload(const Config& fresh) {
 }
 
 void PolicyDesk::FollowStandings() {
-  const absl::StatusOr<std::vector<TrustRecord>> records = store_.TrustLevels();
-  if (!records.ok()) {
-    spdlog::error("the levels of open sandboxes could not be looked at again: {}",
-                  Printable(std::string(records.status().message()), 512));
-    return;
-  }
   const InForce now = Now();
   const Levels& levels = now.policy->levels();
-  for (const TrustRecord& record : *records) {
-    if (record.sender.empty()) {
+  for (const TrustLevels::Reached& reached : trust_->All()) {
+    Level lowest = levels.Of(reached.level);
+    std::string who;
+    for (const std::string& sender : reached.senders) {
+      const Standing standing = StandingOf(*now.policy, ParseSender(sender));
+      const Level level = standing.blocked ? Levels::lowest() : standing.level;
+      if (level < lowest) {
+        lowest = level;
+        who = sender;
+      }
+    }
+    if (who.empty()) {
       continue;
     }
-    const Standing standing = StandingOf(*now.policy, ParseSender(record.sender));
-    const Level level = standing.blocked ? Levels::lowest() : standing.level;
-    if (level >= levels.Of(record.level)) {
-      continue;
-    }
-    if (const absl::Status fell =
-            trust_->Reach(record.name, levels.Name(level), record.sender, levels);
+    if (const absl::Status fell = trust_->Reach(reached.name, levels.Name(lowest), who, levels);
         !fell.ok()) {
-      spdlog::error("sandbox \"{}\" does not fall to level '{}': {}", Printable(record.name, 120),
-                    levels.Name(level), Printable(std::string(fell.message()), 512));
+      spdlog::error("sandbox \"{}\" does not fall to level '{}': {}", Printable(reached.name, 120),
+                    levels.Name(lowest), Printable(std::string(fell.message()), 512));
     }
   }
 }

@@ -165,8 +165,8 @@ class PolicyDesk {
   // must not block, and are removed by destroying what is returned.
   [[nodiscard]] uint64_t version() const;
   std::shared_ptr<void> OnChange(std::function<void()> changed);
-  // Sandboxes fall to what whoever brought them to their level is worth now: after a pairing was
-  // revoked, or a sender was taken out of the configuration.
+  // Sandboxes fall to what the least of those who reached them is worth now: after a pairing was
+  // revoked, or a sender was taken out of the configuration, or blocked.
   void FollowStandings();
   // Something else that a gateway is told of has changed, such as which sessions are frozen.
   void Changed();
@@ -181,7 +181,7 @@ class PolicyDesk {
   };
   struct Listeners;
 
-  PolicyDesk(PolicyStore& store, const Clock& clock);
+  PolicyDesk();
   absl::StatusOr<InForce> Make(const Config& config, const std::vector<std::string>& more) const;
   [[nodiscard]] InForce Now() const;
   [[nodiscard]] Standing StandingOf(const Policy& policy, const SenderId& sender) const;
@@ -193,8 +193,6 @@ class PolicyDesk {
   absl::Status Reach(const InForce& now, const std::string& session, const SenderId& sender,
                      Level level);
 
-  PolicyStore& store_;
-  const Clock& clock_;
   std::unique_ptr<Pairings> pairings_;
   std::unique_ptr<TrustLevels> trust_;
   std::unique_ptr<Approvals> approvals_;

@@ -20,15 +20,26 @@ namespace creel {
 class TrustLevels {
  public:
   using Listener = std::function<void(const std::string& name, const std::string& level)>;
+  // Of a sandbox this many senders are remembered, those who reached it last, and who brought it to
+  // its level.
+  static constexpr size_t kMaxSenders = 64;
+  struct Reached {
+    std::string name;
+    std::string level;
+    std::vector<std::string> senders;
+  };
 
   // `store` and `clock` must outlive it.
   static absl::StatusOr<std::unique_ptr<TrustLevels>> Load(PolicyStore& store, const Clock& clock);
 
   // Empty: nobody has reached it.
   [[nodiscard]] std::string Kept(const std::string& name) const;
-  // `level` reaches the sandbox: if that is lower than what is kept, it is written down and the
-  // listeners are told, before this returns. An error means that it could not be written, and that
-  // what it was asked for must not go on. kResourceExhausted: too many names are kept.
+  // Every sandbox that somebody has reached, with them.
+  [[nodiscard]] std::vector<Reached> All() const;
+  // `level` reaches the sandbox through `sender` (empty: nobody is named), who is written down,
+  // too: if it is lower than what is kept, it is written down and the listeners are told, before
+  // this returns. An error means that it could not be written, and that what it was asked for must
+  // not go on. kResourceExhausted: too many names are kept.
   absl::Status Reach(const std::string& name, const std::string& level, const std::string& sender,
                      const Levels& order);
   // The sandbox is gone. kNotFound: nothing is kept of it.
@@ -39,11 +50,20 @@ class TrustLevels {
  private:
   TrustLevels(PolicyStore& store, const Clock& clock) : store_(store), clock_(clock) {}
 
+  struct Entry {
+    std::string level;
+    std::string lowest;                // who brought it there; empty: nobody was named
+    std::vector<std::string> senders;  // who reached it last stands last
+  };
+
+  absl::Status RememberLocked(const std::string& name, const std::string& sender, Entry& entry)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+
   PolicyStore& store_;
   const Clock& clock_;
   // Held while it is written too, so that a fall cannot be overtaken by a rise.
   mutable Mutex mu_;
-  std::unordered_map<std::string, std::string> levels_ ABSL_GUARDED_BY(mu_);
+  std::unordered_map<std::string, Entry> levels_ ABSL_GUARDED_BY(mu_);
   std::vector<Listener> listeners_ ABSL_GUARDED_BY(mu_);
 };
 

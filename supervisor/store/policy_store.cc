@@ -51,7 +51,26 @@ class SqlitePolicyStore final : public PolicyStore {
                {r.name, r.level, r.sender, r.since});
   }
   absl::Status RemoveTrust(const std::string& name) override {
-    return Run("DELETE FROM trust_levels WHERE name = ?", {name});
+    // In this order: senders without a level are nobody's.
+    RETURN_IF_ERROR(Run("DELETE FROM trust_levels WHERE name = ?", {name}));
+    return Run("DELETE FROM trust_senders WHERE name = ?", {name});
+  }
+
+  absl::StatusOr<std::vector<TrustSenderRecord>> TrustSenders() override {
+    std::vector<TrustSenderRecord> records;
+    RETURN_IF_ERROR(ForEach("SELECT name, sender, since FROM trust_senders ORDER BY since",
+                            [&](const SqliteStatement& row) {
+                              records.push_back({.name = row.Text(0),
+                                                 .sender = row.Text(1),
+                                                 .since = FromMicros(row.Number(2))});
+                            }));
+    return records;
+  }
+  absl::Status Put(const TrustSenderRecord& r) override {
+    return Run("INSERT OR REPLACE INTO trust_senders VALUES (?,?,?)", {r.name, r.sender, r.since});
+  }
+  absl::Status RemoveTrustSender(const std::string& name, const std::string& sender) override {
+    return Run("DELETE FROM trust_senders WHERE name = ? AND sender = ?", {name, sender});
   }
 
   absl::StatusOr<std::vector<PairingRequestRecord>> PairingRequests() override {

@@ -17,6 +17,13 @@ struct TrustRecord {
   std::chrono::system_clock::time_point since;
 };
 
+// A sender who has reached a sandbox, or a session on the host.
+struct TrustSenderRecord {
+  std::string name;
+  std::string sender;
+  std::chrono::system_clock::time_point since;  // the first time
+};
+
 // A sender who waits for the operator.
 struct PairingRequestRecord {
   std::string channel;
@@ -72,7 +79,13 @@ class PolicyStore {
 
   virtual absl::StatusOr<std::vector<TrustRecord>> TrustLevels() = 0;
   virtual absl::Status Put(const TrustRecord& record) = 0;
+  // With everybody who has reached it.
   virtual absl::Status RemoveTrust(const std::string& name) = 0;
+
+  // The earliest first.
+  virtual absl::StatusOr<std::vector<TrustSenderRecord>> TrustSenders() = 0;
+  virtual absl::Status Put(const TrustSenderRecord& record) = 0;
+  virtual absl::Status RemoveTrustSender(const std::string& name, const std::string& sender) = 0;
 
   virtual absl::StatusOr<std::vector<PairingRequestRecord>> PairingRequests() = 0;
   virtual absl::Status Put(const PairingRequestRecord& record) = 0;

@@ -128,6 +128,16 @@ constexpr std::array kSteps{
       DROP TABLE sessions;
       ALTER TABLE sessions_4 RENAME TO sessions;
     )sql",
+    // Everybody who has reached a sandbox, not only who brought it to its level.
+    R"sql(
+      CREATE TABLE trust_senders (
+        name TEXT NOT NULL,
+        sender TEXT NOT NULL,
+        since INTEGER NOT NULL,
+        PRIMARY KEY (name, sender)
+      ) WITHOUT ROWID;
+      INSERT INTO trust_senders SELECT name, sender, since FROM trust_levels WHERE sender <> '';
+    )sql",
 };
 
 absl::StatusOr<int> PresentSchema(sqlite3* db) {

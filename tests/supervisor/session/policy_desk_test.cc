@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <fstream>
 #include <string>
 #include <vector>
@@ -57,6 +58,104 @@ TEST_SUITE("PolicyDesk") {
     CHECK(world.desk->LevelOfName("other") == "friend");
     REQUIRE(world.desk->trust().Forget("s").ok());
     CHECK(Begin(world, Tool(kOwnerSender)) == "levels.owner.allow owner");
+  }
+
+  TEST_CASE("a sandbox falls with each of those who reached it, also over a restart") {
+    const SenderId other = ParseSender("whatsapp:+15550000004");
+    const auto setup = [](Config& config) {
+      Setup(config);
+      config.policy.levels[kFriend].members.push_back("whatsapp:+15550000004");
+    };
+    for (const bool restart : {false, true}) {
+      for (const SenderId& leaves : {kFriendSender, other}) {
+        CAPTURE(restart);
+        CAPTURE(leaves.text());
+        DeskWorld world(setup);
+        // The second and third change nothing, and count all the same.
+        for (const SenderId& each : {kOwnerSender, kFriendSender, other, kFriendSender}) {
+          Begin(world, Tool(each));
+        }
+        Begin(world, Tool(kOwnerSender, "exec", "t"));
+        CHECK(world.desk->LevelOfName("s") == "friend");
+        CHECK(world.desk->LevelOfName("t") == "owner");
+        std::vector<std::string> falls;
+        if (restart) {
+          world.Restart();
+          CHECK(world.desk->LevelOfName("s") == "friend");
+        }
+        world.desk->trust().OnFall([&](const std::string& name, const std::string& level) {
+          falls.push_back(name + level);
+        });
+        std::erase(world.config.policy.levels[kFriend].members, leaves.text());
+        REQUIRE(world.desk->Reload(world.config).ok());
+        CHECK(world.desk->LevelOfName("s") == "stranger");
+        CHECK(world.desk->LevelOfName("t") == "owner");
+        CHECK(falls == std::vector<std::string>{"sstranger"});
+        // It does not rise again.
+        setup(world.config);
+        REQUIRE(world.desk->Reload(world.config).ok());
+        world.Restart();
+        CHECK(world.desk->LevelOfName("s") == "stranger");
+      }
+    }
+    // What was changed while nothing ran.
+    DeskWorld world(setup);
+    for (const SenderId& each : {kFriendSender, other}) {
+      Begin(world, Tool(each));
+    }
+    std::erase(world.config.policy.levels[kFriend].members, other.text());
+    world.Restart();
+    CHECK(world.desk->LevelOfName("s") == "stranger");
+  }
+
+  TEST_CASE("so many senders of a sandbox are remembered, and who brought it to its level") {
+    const auto number = [](size_t i) { return "whatsapp:+1555100" + std::to_string(1000 + i); };
+    constexpr size_t kMany = TrustLevels::kMaxSenders + 10;
+    DeskWorld world([&](Config& config) {
+      Setup(config);
+      for (size_t i = 0; i < kMany; ++i) {
+        config.policy.levels[kFriend].members.push_back(number(i));
+      }
+    });
+    Begin(world, Tool(kFriendSender));
+    for (size_t i = 0; i < kMany; ++i) {
+      Begin(world, Tool(ParseSender(number(i))));
+      Begin(world, Tool(ParseSender(number(0))));  // stays among the last
+      Begin(world, Tool(kFriendSender, "exec", std::to_string(i)));
+    }
+    const auto senders = world.policy_store->TrustSenders();
+    REQUIRE(senders.ok());
+    CHECK(std::count_if(senders->begin(), senders->end(), [](const TrustSenderRecord& record) {
+            return record.name == "s";
+          }) == static_cast<ptrdiff_t>(TrustLevels::kMaxSenders));
+    const auto falls_without = [&](const std::string& sender) {
+      Config config = world.config;
+      std::erase(config.policy.levels[kFriend].members, sender);
+      REQUIRE(world.desk->Reload(config).ok());
+      return world.desk->LevelOfName("s") == "stranger";
+    };
+    CHECK_FALSE(falls_without(number(1)));  // too long ago
+    SUBCASE("who brought it there") { CHECK(falls_without(kFriendSender.text())); }
+    SUBCASE("who came early and still comes") { CHECK(falls_without(number(0))); }
+    SUBCASE("the last") { CHECK(falls_without(number(kMany - 1))); }
+    REQUIRE(world.desk->trust().Forget("s").ok());
+    const auto left = world.policy_store->TrustSenders();
+    REQUIRE(left.ok());
+    CHECK(std::none_of(left->begin(), left->end(),
+                       [](const TrustSenderRecord& record) { return record.name == "s"; }));
+  }
+
+  TEST_CASE("a sandbox falls with a pairing that is revoked, whoever else was there") {
+    DeskWorld world(Setup);
+    REQUIRE(world.desk->Admit({.sender = kStrangerSender, .session = "s"}).ok());
+    const std::string code = world.desk->pairings().List().waiting.at(0).code;
+    REQUIRE(world.desk->pairings().Approve(code, {}, "friend").ok());
+    Begin(world, Tool(kFriendSender));
+    Begin(world, Tool(kStrangerSender));
+    CHECK(world.desk->LevelOfName("s") == "friend");
+    REQUIRE(world.desk->pairings().Deny("", kStrangerSender).ok());
+    world.desk->FollowStandings();
+    CHECK(world.desk->LevelOfName("s") == "stranger");
   }
 
   TEST_CASE("a call that names nobody brings the level of the unnamed, and lowers no other") {

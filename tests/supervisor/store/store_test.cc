@@ -284,6 +284,26 @@ TEST_SUITE("Store") {
     }
   }
 
+  TEST_CASE("who brought a sandbox to its level is among those who reached it, after the update") {
+    sqlite3* raw = nullptr;
+    REQUIRE(sqlite3_open(":memory:", &raw) == SQLITE_OK);
+    const SqliteHandle db(raw);
+    REQUIRE(Migrate(raw, 4).ok());
+    REQUIRE(SqliteExec(raw,
+                       "INSERT INTO trust_levels VALUES ('s', 'friend', 'whatsapp:+1555', 7), "
+                       "('t', 'friend', '', 8)")
+                .ok());
+    REQUIRE(Migrate(raw, NewestSchema()).ok());
+    absl::StatusOr<SqliteStatement> senders =
+        SqliteStatement::Prepare(raw, "SELECT name, sender, since FROM trust_senders");
+    REQUIRE(senders.ok());
+    REQUIRE(*senders->Step());
+    CHECK(senders->Text(0) == "s");
+    CHECK(senders->Text(1) == "whatsapp:+1555");
+    CHECK(senders->Number(2) == 7);
+    CHECK_FALSE(*senders->Step());
+  }
+
   TEST_CASE("links in its place are not followed") {
     const TempFolder folder;
     const std::string victim = folder.path() + "/victim";
