@@ -6,6 +6,7 @@
 #include <chrono>
 #include <string>
 
+#include "supervisor/egress/http_body.h"
 #include "supervisor/egress/proxy.h"
 #include "tests/supervisor/egress/peers.h"
 #include "tests/supervisor/egress/proxy_house.h"
@@ -109,6 +110,52 @@ TEST_SUITE("ProxyService") {
     CHECK_FALSE(Holds(all, "s3cr3"));
     CHECK_FALSE(Holds(all, "t-key"));
     CHECK(Holds(all, "****************"));
+  }
+
+  TEST_CASE("a reply that is masked is as long as it says, in each framing") {
+    const std::string body = "a s3cr3t-key-value b czNjcjN0LWtleS12YWx1ZQ== c s3cr3t";
+    for (const std::string& framing :
+         {fmt::format("Content-Length: {}\r\n\r\n{}", body.size(), body),
+          fmt::format("Transfer-Encoding: chunked\r\n\r\n7\r\n{}\r\n{:x}\r\n{}\r\n0\r\n\r\n",
+                      body.substr(0, 7), body.size() - 7, body.substr(7)),
+          "\r\n" + body}) {
+      CAPTURE(framing);
+      Upstream upstream([&framing](Peer& peer) {
+        while (Holds(peer.Take("\r\n\r\n"), "GET")) {
+          peer.Say("HTTP/1.1 200 OK\r\n" + framing);
+          if (framing.starts_with("\r\n")) {
+            peer.EndWrites();
+          }
+        }
+      });
+      House house(WithService(upstream.port(), TestKey()));
+      Peer peer = house.Connect();
+      // The second finds its reply's beginning where the first's ends.
+      for (int i = 0; i < 2; ++i) {
+        peer.Say(Get("/"));
+        const bool chunked = !framing.starts_with("Content-Length");
+        std::string reply = peer.Take(chunked ? "0\r\n\r\n" : "c s3cr3t");
+        CHECK(reply.starts_with("HTTP/1.1 200"));
+        CHECK_FALSE(Holds(reply, "s3cr3t-"));
+        CHECK_FALSE(Holds(reply, "czNjcjN0"));
+        const size_t head = reply.find("\r\n\r\n") + 4;
+        if (!chunked) {
+          CHECK(Holds(reply, fmt::format("Content-Length: {}\r\n", body.size())));
+          CHECK(reply.size() - head == body.size());
+          continue;
+        }
+        CHECK(Holds(reply, "Transfer-Encoding: chunked\r\n"));
+        CHECK_FALSE(Holds(reply, "Content-Length"));
+        std::string plain;
+        BodyReader reader({.kind = Framing::Kind::kChunked});
+        const auto taken = reader.Take(reply.substr(head), plain, SIZE_MAX);
+        REQUIRE(taken.ok());
+        CHECK(reader.done());
+        CHECK(*taken == reply.size() - head);
+        CHECK(plain.size() == body.size());
+        CHECK(plain.ends_with(" c s3cr3t"));
+      }
+    }
   }
 
   TEST_CASE("a reply that could not be masked, or is malformed, is not passed on") {
