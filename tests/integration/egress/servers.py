@@ -213,13 +213,33 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Sec-WebSocket-Accept",
                          base64.b64encode(hashlib.sha1(key.encode()).digest()).decode())
         self.end_headers()
-        head = self.rfile.read(2)
-        size = head[1] & 0x7F
-        mask = self.rfile.read(4)
-        text = bytes(b ^ mask[i % 4] for i, b in enumerate(self.rfile.read(size)))
-        text += b" " + self.credential().encode()
-        self.wfile.write(bytes([0x81, len(text)]) + text)
+        secret = self.credential().encode()
+        while (text := self.hear()) is not None:
+            if text == b"push":
+                for i in range(3):
+                    self.say(b"event %d" % i)
+                    time.sleep(0.05)
+            elif text == b"split":
+                self.say(secret[: len(secret) // 2])
+                self.say(secret[len(secret) // 2 :])
+            else:
+                self.say(text + b" " + secret)
         self.close_connection = True
+
+    def hear(self):
+        """The next message of a websocket; None: there is none."""
+        head = self.rfile.read(2)
+        if len(head) < 2 or head[0] & 0x0F == 8:
+            return None
+        size = head[1] & 0x7F
+        if size == 126:
+            size = struct.unpack(">H", self.rfile.read(2))[0]
+        mask = self.rfile.read(4)
+        return bytes(b ^ mask[i % 4] for i, b in enumerate(self.rfile.read(size)))
+
+    def say(self, text):
+        size = bytes([len(text)]) if len(text) < 126 else b"\x7e" + struct.pack(">H", len(text))
+        self.wfile.write(b"\x81" + size + text)
 
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = handle_any
 
