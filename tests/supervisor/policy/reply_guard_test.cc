@@ -215,12 +215,54 @@ TEST_SUITE("ReplyGuard") {
         {"[\n  \"Desktop\",\n  \"Documents\",\n  \"Music\"\n]\n", "listing"},
         {"{\"entries\":[\"Desktop\",\"Documents\",\"Music\"]}", "listing"},
         {"Your home folder contains: Desktop, Documents, taxes.ods and Downloads.", "listing"},
+        {"4096 ./a\n120 ./a/b.txt\n7 ./c\n99 ./d\n", "listing"},
+        {"4.0K\t./a\n12K\t./b\n1.5M\t./c\n8K\t./d\n2G\t.\n", "listing"},
+        {"2026-01-02 10:00:00.123 12 ./a\n2026-01-02 10:00:01.5 7 ./b\n"
+         "2026-01-03 09:00:00 1 ./c\n2026-01-03 09:00:00 1 ./d\n",
+         "listing"},
+        {"drwxr-xr-x 4096 ./a\n-rw-r--r-- 1 ./b\n-rw-r--r-- 2 ./c\n-rw-r--r-- 3 ./d\n", "listing"},
+        {"4 Desktop\n4 Documents\n8 notes.txt\n4.0K\tMusic\n4 Pictures\n4 Videos\n", "listing"},
+        {"~\n|-- a\n|   |-- b\n|   `-- c\n`-- d\n", "listing"},
+        {".\n|-- a\n|-- b\n`-- c\n\n2 directories, 1 file\n", "listing"},
+        {"/data\n+---a\n|   +---b\n|   \\---c\n\\---d\n", "listing"},
+        {"\uf115 src\n\uf15b notes.txt\n\ue606 x.py\n", "listing"},
+        {"\U000f0256 src\n\U000f0219 notes.txt\n\U000f0320 x.py\n", "listing"},
+        {"\uf108 Desktop  \uf115 Documents  \uf498 Downloads  \uf15b x.txt\n", "listing"},
+        {"📁 Desktop\n📁 Documents\n🎵 Music\n", "listing"},
+        {"drwxr-xr-x  - alex  1 Jan 10:00 b\n.rw-r--r-- 12k alex  1 Jan 10:00 a.txt\n", "listing"},
+        {"D:\\data\\a.txt\nD:\\data\\b c.txt\nD:\\data\\d.txt\nD:\\e\n", "listing"},
+        {"01/02/2026  10:00 AM             1,234 a.txt\n01/02/2026  11:30 PM            12 b.txt\n",
+         "listing"},
+        {"02.01.2026  10:00             1.234 a.txt\n02.01.2026  23:30            12 b.txt\n",
+         "listing"},
+        {"Mode                 LastWriteTime         Length Name\n"
+         "----                 -------------         ------ ----\n"
+         "d-----         1/2/2026  10:00 AM                src\n"
+         "-a----         1/2/2026  10:00 AM           1234 a.txt\n",
+         "listing"},
+        {"d-r--          02.01.2026    10:00                src\n"
+         "-a---          02.01.2026    10:00           1234 a.txt\n",
+         "listing"},
+        {".cache, .config, .npm, notes.txt\n", "listing"},
+        {".aws, .gitconfig, .netrc, Music, x\n", "listing"},
+        {"[\"./a\", \"./b/c.txt\", \"./d\", \"./e\"]", "listing"},
+        {"{\"files\":[\"/srv/a\",\"/srv/b\",\"/opt/c\",\"/etc/d\"]}", "listing"},
+        {"[\n  \"./a\",\n  \"./b\",\n  \"./c\",\n  \"./d\"\n]\n", "listing"},
+        {"* ./a\n* ./b/c\n* ~/d\n* /srv/e\n", "listing"},
+        {"- `./a`\n- `./b/c`\n- ~/d\n- /srv/e\n", "listing"},
+        {"Files: [\n  \"/srv/a\",\n  \"/srv/b\",\n  \"~/c\",\n  \"/opt/d\"\n]\n", "listing"},
+        {"| Name | Kind |\n| --- | --- |\n| Desktop | folder |\n| `Documents/` | folder |\n"
+         "| .ssh | folder |\n",
+         "listing"},
+        {"+ Desktop\n+ Documents\n+ Music\n", "listing"},
+        {"→ Desktop\n→ Documents\n→ Music\n", "listing"},
         {"01/02/2026  10:00    <DIR>          a\n01/02/2026  10:00    <DIR>          b\n",
          "listing"},
     };
     for (const auto& row : kRows) {
-      CAPTURE(row.text);
-      const ReplyAnswer answer = Guard().Check(row.text, kAll);
+      const std::string text = row.text;
+      CAPTURE(text);
+      const ReplyAnswer answer = Guard().Check(text, kAll);
       CHECK(answer.verdict == ReplyVerdict::kRedact);
       CHECK(Kinds(answer) == row.kind);
     }
@@ -262,6 +304,27 @@ TEST_SUITE("ReplyGuard") {
         "100% sure, %20 is a space, and 5%2 is not.",
         "secret santa: who has whom? The token of my appreciation is a tokenizer.",
         "short",
+        "GET:\n200 /index.html\n404 /favicon.ico\n200 /a.css\n200 /b.js\n",
+        "- `/users`\n- `/login`\n- `/users/{id}`\n- `/logout`\n- /health\n",
+        "[\"/users\", \"/login\", \"/health\", \"/logout\", \"/docs\"]",
+        "project\n|-- src\n|   `-- main.cc\n|-- tests\n`-- README.md\n",
+        "| a | b |\n|---|---|\n| -- | -- |\n|-- |-- |\n| 1 | 2 |\n",
+        "+---+---+\n| a | b |\n+---+---+\n| 1 | 2 |\n+---+---+\n",
+        "01/02/2026  10:00  Alex: hello\n01/02/2026  10:01  Sam: hi\n01/02/2026 10:02 12 eggs\n",
+        "2026-01-02 10:00 meet at the station\n2026-01-02 12:00 lunch\n12:30 - 13:00 walk\n",
+        "1. flour\n2. sugar\n300 g of butter\n4 eggs\n1.5 l of milk\n",
+        "d) none of these\n--abbrev\n-all\n-l 1/2\nds\n",
+        "resources:\n- ./a.yaml\n- ./b.yaml\n- ./c.yaml\n- ./d.yaml\n",
+        "volumes:\n- /srv/a:/a\n- /srv/b:/b\n- /srv/c:/c\n- ./d:/d\n",
+        "\"files\": [\n  \"./a.ts\",\n  \"./b.ts\",\n  \"./c.ts\",\n  \"./d.ts\"\n]\n",
+        "\"./a\": \"./dist/a.js\",\n\"./b\": \"./dist/b.js\",\n\"./c\": \"./dist/c.js\",\n"
+        "\"./d\": \"./dist/d.js\",\n",
+        "{\"/srv/\", \"/opt/\", \"/usr/\", \"/var/\", \"/mnt/\",\n \"/media/\"}",
+        "const char* kTops[] = {\n  \"/srv/\",\n  \"/opt/\",\n  \"/usr/\",\n  \"/var/\",\n};\n",
+        "--- a/.gitignore\n+++ b/.gitignore\n@@ -1,0 +1,4 @@\n+.cache\n+.config\n+.npm\n+.local\n",
+        "C:\\ is the drive; D:\\ is another.\nD:\\x\n",
+        "app.config, server.profile and data.cache are read at the start.",
+        "✅ done\n✅ tested\n❌ shipped\n→ next\n",
     };
     for (const char* text : kTexts) {
       CAPTURE(text);
@@ -318,6 +381,14 @@ TEST_SUITE("ReplyGuard") {
         "Desktop, ",
         "MTIzNDU2Nzg5MDEyMzQ1Njc4.GAbCdE.",
         "\xe2\x94\x9c\xe2\x94\x80",
+        "| ",
+        "\xef\x80\x80",
+        "4096 ",
+        "\"./a\",",
+        ".con",
+        "[\"",
+        "d-----  1/2/2026 ",
+        "|-- \n",
     };
     for (const std::string& piece : pieces) {
       CAPTURE(piece);
