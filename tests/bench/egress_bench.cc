@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
@@ -29,6 +30,10 @@ constexpr char kTwo[] = "agent:main:bench:egress:2";
 constexpr char kGigabyte[] = "1073741824";
 constexpr int kRequests = 1000;
 constexpr int kRounds = 5;
+// Of the connections that are held, these are replies under way, which are masked as they come.
+constexpr int kTunnels = 400;
+constexpr int kStreams = 100;
+constexpr char kKey[] = "bench-credential-0123456789";
 
 // A server on loopback that does with each connection what it is told; its threads end with the
 // process.
@@ -85,6 +90,34 @@ void Hold(int socket) {
   }
 }
 
+// Events without end, each with the credential and with what begins like it.
+void Stream(int socket) {
+  char buffer[4096];
+  std::string heard;
+  while (!heard.ends_with("\r\n\r\n")) {
+    const ssize_t got = recv(socket, buffer, sizeof buffer, 0);
+    if (got <= 0) {
+      return;
+    }
+    heard.append(buffer, static_cast<size_t>(got));
+  }
+  std::string event = std::string("data: ") + kKey + " bench-cred";
+  while (event.size() < 2000) {
+    event += " so what do you think of it? bench-";
+  }
+  event += "\n\n";
+  char size[16];
+  std::snprintf(size, sizeof size, "%zx\r\n", event.size());
+  const std::string chunk = size + event + "\r\n";
+  std::string next =
+      "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n" +
+      chunk;
+  while (send(socket, next.data(), next.size(), MSG_NOSIGNAL) > 0) {
+    next = chunk;
+    usleep(100'000);
+  }
+}
+
 double Number(const std::string& out, const std::string& err) {
   if (out.empty()) {
     throw std::runtime_error("egress_client: " + err);
@@ -113,6 +146,7 @@ void MeasureEgress(Report& report) {
   const std::string ping = std::to_string(Serve(Ping));
   const std::string pour = std::to_string(Serve(Pour));
   const std::string hold = std::to_string(Serve(Hold));
+  const std::string stream = std::to_string(Serve(Stream));
   egress::testing::DnsServer dns;
   dns.Set("bench.example", {.addresses = {"127.0.0.1"}});
   Supervisor supervisor(
@@ -127,6 +161,10 @@ void MeasureEgress(Report& report) {
                        "    - {name: ping, url: 'http://127.0.0.1:" +
                        ping +
                        "', sessions: ['*'], allow: [{path: /ping}]}\n"
+                       "    - {name: events, url: 'http://127.0.0.1:" +
+                       stream + "', sessions: ['*'], allow: [{path: /events}],\n" +
+                       "       credential: {bearer: true, command: [/bin/echo, " + kKey +
+                       "]}}\n"
                        "  hosts:\n"
                        "    - {name: bench.example, ports: [" +
                        pour + ", " + hold +
@@ -167,7 +205,9 @@ void MeasureEgress(Report& report) {
   }
   std::thread holder([&] {
     supervisor.Exec(
-        kOne, {one, "hold", "3128", "bench.example:" + hold, "500", "1000"},
+        kOne,
+        {one, "hold", "3128", "bench.example:" + hold, std::to_string(kTunnels), "1000",
+         "http://events.creel/events", "events.creel", std::to_string(kStreams)},
         [](auto& start) { start.mutable_spec()->mutable_timeout()->set_seconds(120); }, "",
         std::chrono::seconds(150));
   });
@@ -175,11 +215,11 @@ void MeasureEgress(Report& report) {
   const bool held = testing::Eventually(
       [&] {
         return std::atoi(supervisor.Shell(kOne, "grep -c ' 01 ' /proc/net/tcp").out.c_str()) >=
-               1000;
+               2 * (kTunnels + kStreams);
       },
       std::chrono::seconds(60));
   if (!held) {
-    throw std::runtime_error("500 tunnels were not made: " + supervisor.Log());
+    throw std::runtime_error("the crowd is not there: " + supervisor.Log());
   }
   for (int i = 0; i < kRounds; ++i) {
     beside.Add(Inside(supervisor, kTwo, two, through));
@@ -187,7 +227,9 @@ void MeasureEgress(Report& report) {
   supervisor.Shell(kOne, "kill -9 $(pidof egress_client)");
   holder.join();
   report.Times("a small request, alone", alone);
-  report.Times("a small request beside 500 tunnels and a flood in another sandbox", beside);
+  report.Times(
+      "a small request beside 400 tunnels, 100 masked streams and a flood in another sandbox",
+      beside);
   report.Figure("egress_neighbour", beside.Median() / alone.Median(), "<= 1.5",
                 "a small request beside a crowd in another sandbox, over one alone");
 }

@@ -4,11 +4,14 @@
  *                                               percentile in milliseconds
  *   egress_client pull PORT TARGET|- BYTES      seconds for that many bytes from a server that only
  *                                               sends; TARGET is asked for by CONNECT first
- *   egress_client hold PORT TARGET COUNT SECONDS  that many tunnels, and one half-open request
- * after the other beside them
+ *   egress_client hold PORT TARGET COUNT SECONDS [URL HOST STREAMS]  that many tunnels and, of
+ *                                               replies that do not end and hold what was masked,
+ *                                               STREAMS, which are read; and one half-open request
+ *                                               after the other beside them
  */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -76,6 +79,34 @@ static void tunnel(int fd, const char* target) {
     fprintf(stderr, "%s\n", head);
     exit(1);
   }
+}
+
+/* A reply under way, of which something masked has come. */
+static int stream(const char* port, const char* url, const char* host) {
+  char text[4096];
+  int fd = dial(port);
+  snprintf(text, sizeof text, "GET %s HTTP/1.1\r\nHost: %s\r\n\r\n", url, host);
+  say(fd, text);
+  int status = hear_head(fd, text, sizeof text);
+  if (status != 200) {
+    fprintf(stderr, "%s\n", text);
+    exit(1);
+  }
+  size_t have = 0;
+  while (have + 1 < sizeof text) {
+    ssize_t got = read(fd, text + have, sizeof text - 1 - have);
+    if (got <= 0) {
+      break;
+    }
+    have += (size_t)got;
+    text[have] = 0;
+    if (strstr(text, "********") != NULL) {
+      fcntl(fd, F_SETFL, O_NONBLOCK);
+      return fd;
+    }
+  }
+  fprintf(stderr, "nothing masked came\n");
+  exit(1);
 }
 
 static int smaller(const void* a, const void* b) {
@@ -146,8 +177,14 @@ int main(int argc, char** argv) {
     printf("%.4f\n", now() - begin);
     return 0;
   }
-  if (argc == 6 && strcmp(argv[1], "hold") == 0) {
+  if ((argc == 6 || argc == 9) && strcmp(argv[1], "hold") == 0) {
+    static char buffer[1 << 16];
     int count = atoi(argv[4]);
+    int streams = argc == 9 ? atoi(argv[8]) : 0;
+    int* replies = calloc((size_t)streams + 1, sizeof *replies);
+    for (int i = 0; i < streams; ++i) {
+      replies[i] = stream(argv[2], argv[6], argv[7]);
+    }
     for (int i = 0; i < count; ++i) {
       tunnel(dial(argv[2]), argv[3]);
     }
@@ -155,7 +192,15 @@ int main(int argc, char** argv) {
     fflush(stdout);
     double end = now() + atof(argv[5]);
     int half[64] = {0};
+    int next = 0;
     for (int i = 0; now() < end; i = (i + 1) % 64) {
+      if (streams > 0) {
+        next = (next + 1) % streams;
+        if (read(replies[next], buffer, sizeof buffer) == 0) {
+          fprintf(stderr, "a reply ended\n");
+          return 1;
+        }
+      }
       if (half[i] > 0) {
         close(half[i]);
       }
