@@ -160,7 +160,7 @@ absl::StatusOr<std::optional<size_t>> FindHeadEnd(std::string_view buffer, size_
   return std::optional<size_t>();
 }
 
-absl::StatusOr<RequestHead> ParseRequestHead(std::string_view head) {
+absl::StatusOr<RequestHead> ParseRequestHead(std::string_view head, size_t most) {
   RETURN_IF_ERROR(CheckBytes(head));
   const std::string_view line = TakeLine(head);
   const size_t first = line.find(' ');
@@ -183,7 +183,7 @@ absl::StatusOr<RequestHead> ParseRequestHead(std::string_view head) {
   if (request.target.empty() || !visible) {
     return Bad("the target holds something else than visible ASCII characters");
   }
-  RETURN_IF_ERROR(ReadHeaders(head, kMaxRequestHeaders, request.headers));
+  RETURN_IF_ERROR(ReadHeaders(head, most, request.headers));
   if (CountHeaders(request.headers, "Host") > 1) {
     return Bad("there are two Host headers");
   }

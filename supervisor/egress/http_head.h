@@ -50,8 +50,9 @@ inline constexpr size_t kMaxRequestHeaders = 90;
 // `head` is complete, with its empty line. Whatever two readers could understand differently is
 // refused (kInvalidArgument): folded lines, spaces around a name, names with `_`, more than one
 // space in the first line, a version other than 1.0 and 1.1, two Host, several Content-Length, more
-// than kMaxRequestHeaders headers in a request or 128 in a reply.
-absl::StatusOr<RequestHead> ParseRequestHead(std::string_view head);
+// than `most` headers in a request or 128 in a reply.
+absl::StatusOr<RequestHead> ParseRequestHead(std::string_view head,
+                                             size_t most = kMaxRequestHeaders);
 absl::StatusOr<ResponseHead> ParseResponseHead(std::string_view head);
 
 // kInvalidArgument: Content-Length together with Transfer-Encoding, several of either, a length
