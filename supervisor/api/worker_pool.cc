@@ -1,5 +1,7 @@
 #include "supervisor/api/worker_pool.h"
 
+#include <pthread.h>
+
 #include <deque>
 #include <system_error>
 #include <thread>
@@ -29,6 +31,7 @@ struct WorkerPool::State {
   bool stopping ABSL_GUARDED_BY(mu) = false;
 
   void Work() {
+    pthread_setname_np(pthread_self(), "worker");
     mu.Lock();
     while (WaitForJobLocked()) {
       std::function<void()> job = std::move(jobs.front());

@@ -1,5 +1,7 @@
 #include "supervisor/base/job_threads.h"
 
+#include <pthread.h>
+
 #include <system_error>
 #include <utility>
 
@@ -68,6 +70,7 @@ size_t JobThreads::threads() const {
 }
 
 void JobThreads::Work(Threads::iterator self) {
+  pthread_setname_np(pthread_self(), "job");
   MutexLock hold(mu_);
   while (true) {
     if (!jobs_.empty()) {

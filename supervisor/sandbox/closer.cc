@@ -1,5 +1,6 @@
 #include "supervisor/sandbox/closer.h"
 
+#include <pthread.h>
 #include <sys/socket.h>
 
 #include <chrono>
@@ -28,6 +29,7 @@ struct Closer::State {
   bool stop ABSL_GUARDED_BY(mu) = false;
 
   void Work() {
+    pthread_setname_np(pthread_self(), "closer");
     for (;;) {
       UniqueFd fd;
       {

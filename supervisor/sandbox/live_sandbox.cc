@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <poll.h>
+#include <pthread.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -350,6 +351,7 @@ std::string LiveSandbox::CauseOfEnd() {
 }
 
 void LiveSandbox::FindCause(const absl::Status& why) {
+  pthread_setname_np(pthread_self(), "find-cause");
   const Deadline give_up = After(kComeBackTime);
   std::string cause;
   for (;;) {

@@ -1,6 +1,7 @@
 #include "supervisor/sandbox/workspace_watch.h"
 
 #include <fmt/format.h>
+#include <pthread.h>
 #include <sys/statvfs.h>
 
 #include <algorithm>
@@ -67,6 +68,7 @@ std::string WorkspaceWatch::State::Look(Entry& entry) {
 }
 
 void WorkspaceWatch::State::Run() {
+  pthread_setname_np(pthread_self(), "workspace-watch");
   MutexLock lock(mu);
   worker = std::this_thread::get_id();
   while (!entries.empty()) {
