@@ -1,5 +1,6 @@
 // creel-shim: PID 1 of a sandbox.
 
+#include <absl/synchronization/mutex.h>
 #include <fcntl.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/resource_quota.h>
@@ -82,6 +83,9 @@ absl::StatusOr<UniqueFd> MakeStopSignal() {
 absl::Status Serve(const std::string& path) {
   const bool is_init = getpid() == 1;
   LimitMemory();
+  // Debian builds absl with its checks, and this one takes a lock of the whole process for each
+  // lock that gRPC takes.
+  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   RETURN_IF_ERROR(Harden());
   if (!is_init && prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0) {
     return ErrnoStatus(errno, "become the reaper of orphans");
@@ -99,14 +103,15 @@ absl::Status Serve(const std::string& path) {
     return absl::InternalError("gRPC does not start");
   }
   StopTimerThread();
-  Caller caller({.path = path, .stop_fd = stop.get()},
-                [&server](UniqueFd connection) {
-                  grpc::AddInsecureChannelFromFd(server.get(), connection.release());
-                },
-                [&service, &identity] {
-                  service.ConnectionEnded();
-                  identity.ReadBinaryHash();
-                });
+  Caller caller(
+      {.path = path, .stop_fd = stop.get()},
+      [&server](UniqueFd connection) {
+        grpc::AddInsecureChannelFromFd(server.get(), connection.release());
+      },
+      [&service, &identity] {
+        service.ConnectionEnded();
+        identity.ReadBinaryHash();
+      });
   caller.Run();
   // As PID 1 this ends all processes of the sandbox, so there is nothing to be tidied.
   _exit(0);

@@ -1,4 +1,5 @@
 // creel: what the operator types. It speaks to creeld and holds no state.
+#include <absl/synchronization/mutex.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -167,6 +168,7 @@ int main(int argc, char** argv) {
   // gRPC starts faster without what a command does not need.
   setenv("GRPC_ENABLE_FORK_SUPPORT", "0", 1);
   setenv("GRPC_DNS_RESOLVER", "native", 1);
+  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   const int code = creel::cli::Main(argc, argv);
   std::cout.flush();
   // Taking gRPC down costs more than most commands.

@@ -1,4 +1,5 @@
 // creeld: the supervisor.
+#include <absl/synchronization/mutex.h>
 #include <fmt/format.h>
 #include <malloc.h>
 #include <signal.h>
@@ -124,6 +125,9 @@ void Reload(Daemon& daemon) {
 int Serve(Config config, const Flags& flags) {
   ::umask(077);
   LimitMemory();
+  // Debian builds absl with its checks, and this one takes a lock of the whole process for each
+  // lock that gRPC takes.
+  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   // What a core would hold, as the shims' keys, is nobody's business.
   ::prctl(PR_SET_DUMPABLE, 0);
   StartLogging(config.log);
