@@ -288,7 +288,8 @@ void Memory(Report& report, Supervisor& supervisor, EngineHttp& engine) {
   const pid_t shim = InitPid(engine, supervisor.Get(SessionName(0)).container_id());
   report.Figure("shim_private_mb", SmapsKb(shim, {"Private_Clean", "Private_Dirty"}) / 1024, "<= 2",
                 "private memory of an idle shim, MB");
-  // What the streams before this took goes back when creeld has had nothing to do for half a minute.
+  // What the streams before this took goes back when creeld has had nothing to do for half a
+  // minute.
   std::this_thread::sleep_for(std::chrono::seconds(35));
   report.Figure("supervisor_mb_50", StatusValue(supervisor.pid(), "VmRSS") / 1024, "<= 40",
                 "resident memory of the supervisor with 50 idle sessions, MB");
