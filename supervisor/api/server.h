@@ -69,9 +69,10 @@ class ApiServer {
   ApiServer(const ApiServer&) = delete;
   ApiServer& operator=(const ApiServer&) = delete;
 
-  // The operator's door without a socket, for the page: the same services by the same way. What
+  // The operator's door without a listener, for the page: the same services by the same way. What
   // is done through it is told in the record as done by whoever `metadata` names, see PageCaller.
-  [[nodiscard]] std::shared_ptr<grpc::Channel> OperatorChannel();
+  // An error means that no descriptor is to be had.
+  [[nodiscard]] absl::StatusOr<std::shared_ptr<grpc::Channel>> OperatorChannel();
   // Metadata that a call through OperatorChannel carries, to be told as done by `who`. Without it
   // the call is told as one at the socket.
   [[nodiscard]] std::vector<std::pair<std::string, std::string>> PageCaller(

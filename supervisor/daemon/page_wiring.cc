@@ -45,7 +45,12 @@ void ServePage(const MaybePage& page, ApiServer& api) {
   if (!page.ok()) {
     return;
   }
-  (*page)->Serve(api.OperatorChannel(),
+  auto operators = api.OperatorChannel();
+  if (!operators.ok()) {
+    spdlog::error("the page is not served: {}", std::string(operators.status().message()));
+    return;
+  }
+  (*page)->Serve(*std::move(operators),
                  [&api](const std::string& who) { return api.PageCaller(who); });
   spdlog::info("the page is at {}; creel page opens it", (*page)->url());
 }

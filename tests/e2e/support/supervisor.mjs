@@ -80,7 +80,9 @@ ${config}`,
         await this.creel("close", session.session ?? session, "--force");
       }
     }
-    await this.process.stop();
+    const wasRunning = this.process.running;
+    const { code, signal } = await this.process.stop();
+    if (wasRunning && code !== 0) throw new Error(`creeld did not end in order (${code ?? signal}):\n${this.process.log()}`);
     if (!fs.readFileSync("/proc/self/mounts", "utf8").includes(`${this.dir}/`)) {
       fs.rmSync(this.dir, { recursive: true, force: true });
     }
