@@ -3,11 +3,13 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/openat2.h>
+#include <poll.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdlib>
 #include <map>
 #include <sstream>
@@ -153,8 +155,10 @@ bool SeesProcessOf(const ContainerInfo& info) {
   return table.ok() && !info.id.empty() && table->find(info.id) != std::string::npos;
 }
 
-absl::Status CheckContainer(const ContainerInfo& info, const ContainerConfig& asked,
-                            const HostAbilities& abilities, const Config& config) {
+namespace {
+
+absl::Status CheckWhatRuns(const ContainerInfo& info, const ContainerConfig& asked,
+                           const HostAbilities& abilities, const Config& config) {
   const RuntimeKind kind =
       KindOfRuntime(asked.runtime.empty() ? abilities.default_runtime : asked.runtime);
   if (!SeesProcessOf(info)) {
@@ -184,6 +188,28 @@ absl::Status CheckContainer(const ContainerInfo& info, const ContainerConfig& as
   }
   RETURN_IF_ERROR(CheckProcess(info.pid, config));
   return abilities.root ? CheckMounts(info.pid, asked) : absl::OkStatus();
+}
+
+// Whether the process has ended, or does so within a moment: one that is about to end has no groups
+// of its own already.
+bool Ends(int pid) {
+  constexpr int kMomentMs = 200;
+  const UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+  if (!process.valid()) {
+    return errno == ESRCH;
+  }
+  pollfd end{.fd = process.get(), .events = POLLIN, .revents = 0};
+  return ::poll(&end, 1, kMomentMs) == 1;
+}
+
+}  // namespace
+
+absl::Status CheckContainer(const ContainerInfo& info, const ContainerConfig& asked,
+                            const HostAbilities& abilities, const Config& config) {
+  const absl::Status checked = CheckWhatRuns(info, asked, abilities, config);
+  // Of a first process that ended meanwhile neither groups nor mounts are left to be looked at, and
+  // nothing runs that they could fail to hold; whoever waits for its link says why it ended.
+  return checked.ok() || !Ends(info.pid) ? checked : absl::OkStatus();
 }
 
 uint64_t BytesUsedAt(const ContainerInfo& info, const std::string& folder) {

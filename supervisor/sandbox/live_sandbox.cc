@@ -9,6 +9,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
+#include <thread>
 #include <utility>
 
 #include "supervisor/audit/audit_log.h"
@@ -318,36 +320,35 @@ void LiveSandbox::OnDown(const absl::Status& why) {
 
 std::string LiveSandbox::CauseOfEnd() {
   const std::string name = ContainerName(identity_.id);
-  auto info = host_.engine.InspectContainer(
-      identity_.container_id.empty() ? name : identity_.container_id, After(kCauseTime));
-  if (!info.ok()) {
-    if (info.status().code() == absl::StatusCode::kNotFound) {
+  // The engine hears of an end, and how it was, a little later than the kernel.
+  constexpr int kLooks = 6;
+  constexpr std::chrono::milliseconds kBetween{50};
+  for (int look = 1;; ++look) {
+    auto info = host_.engine.InspectContainer(
+        identity_.container_id.empty() ? name : identity_.container_id, After(kCauseTime));
+    if (info.status().code() == absl::StatusCode::kNotFound ||
+        (info.ok() && info->state == ContainerState::kRemoving)) {
       return fmt::format("container '{}' was removed", name);
     }
-    const int pid = pid_->load();
-    if (pid > 0 && ::access(fmt::format("/proc/{}", pid).c_str(), F_OK) != 0) {
-      return fmt::format("container '{}' ended, and the engine does not answer: {}", name,
-                         std::string(info.status().message()));
-    }
-    return {};
-  }
-  switch (info->state) {
-    case ContainerState::kExited:
-    case ContainerState::kDead:
+    if (info.ok() &&
+        (info->state == ContainerState::kExited || info->state == ContainerState::kDead)) {
       return fmt::format("container '{}' ended with exit code {}{}{}", name, info->exit_code,
                          info->oom_killed ? " (out of memory)" : "",
                          info->error.empty() ? std::string() : ": " + Printable(info->error, 1024));
-    case ContainerState::kRemoving:
-      return fmt::format("container '{}' was removed", name);
-    default:
-      break;
+    }
+    const int pid = pid_->load();
+    if (pid <= 0 || ::access(fmt::format("/proc/{}", pid).c_str(), F_OK) == 0) {
+      return {};
+    }
+    if (!info.ok()) {
+      return fmt::format("container '{}' ended, and the engine does not answer: {}", name,
+                         std::string(info.status().message()));
+    }
+    if (look == kLooks) {
+      return fmt::format("container '{}' ended", name);
+    }
+    std::this_thread::sleep_for(kBetween);
   }
-  // The engine hears of an end a little later than the kernel.
-  const int pid = pid_->load();
-  if (pid > 0 && ::access(fmt::format("/proc/{}", pid).c_str(), F_OK) != 0) {
-    return fmt::format("container '{}' ended", name);
-  }
-  return {};
 }
 
 void LiveSandbox::FindCause(const absl::Status& why) {

@@ -577,14 +577,17 @@ TEST_SUITE("Sandbox") {
     std::ofstream(broken + "/creel-shim") << "#!/bin/sh\nexit 3\n";
     REQUIRE(::chmod((broken + "/creel-shim").c_str(), 0755) == 0);
     house.host->shim_path = broken + "/creel-shim";
-    SandboxIdentity identity = house.NewIdentity();
-    const auto start = std::chrono::steady_clock::now();
-    auto sandbox = house.Make(identity);
-    CHECK(std::chrono::steady_clock::now() - start < seconds(10));
-    CHECK(sandbox.status().code() == absl::StatusCode::kUnavailable);
-    const std::string message(sandbox.status().message());
-    CAPTURE(message);
-    CHECK(message.find("exit code 3") != std::string::npos);
+    // Wherever its end finds the one who looks.
+    for (int round = 0; round < 8; ++round) {
+      SandboxIdentity identity = house.NewIdentity();
+      const auto start = std::chrono::steady_clock::now();
+      auto sandbox = house.Make(identity);
+      CHECK(std::chrono::steady_clock::now() - start < seconds(10));
+      CHECK(sandbox.status().code() == absl::StatusCode::kUnavailable);
+      const std::string message(sandbox.status().message());
+      CAPTURE(message);
+      CHECK(message.find("exit code 3") != std::string::npos);
+    }
   }
 }
 
