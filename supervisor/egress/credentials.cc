@@ -17,6 +17,7 @@
 #include <utility>
 
 #include "supervisor/base/clock.h"
+#include "supervisor/base/crypto.h"
 #include "supervisor/base/unique_fd.h"
 #include "supervisor/egress/target.h"
 

@@ -1,7 +1,6 @@
 #include "supervisor/egress/target.h"
 
 #include <fmt/format.h>
-#include <openssl/evp.h>
 
 #include <algorithm>
 #include <array>
@@ -285,15 +284,6 @@ std::string PercentEncoded(std::string_view text) {
       fmt::format_to(std::back_inserter(out), "%{:02X}", c);
     }
   }
-  return out;
-}
-
-std::string Base64(std::string_view bytes) {
-  std::string out((bytes.size() + 2) / 3 * 4 + 1, '\0');
-  const int length = EVP_EncodeBlock(reinterpret_cast<unsigned char*>(out.data()),
-                                     reinterpret_cast<const unsigned char*>(bytes.data()),
-                                     static_cast<int>(bytes.size()));
-  out.resize(static_cast<size_t>(length));
   return out;
 }
 

@@ -60,6 +60,5 @@ bool MatchesFreely(std::string_view pattern, std::string_view text);
 bool CoversHost(std::string_view name, std::string_view host);
 
 std::string PercentEncoded(std::string_view text);
-std::string Base64(std::string_view bytes);
 
 }  // namespace creel::egress

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <array>
 
-#include "supervisor/egress/target.h"
+#include "supervisor/base/crypto.h"
 
 namespace creel::egress {
 namespace {

@@ -96,13 +96,7 @@ TEST_SUITE("ProxyService") {
       usleep(20'000);
       peer.Say("b\r\nt-key-value\r\n0\r\n\r\n");
     });
-    setenv("CREEL_TEST_KEY", "s3cr3t-key-value", 1);
-    House house(WithService(upstream.port(), {.kind = EgressCredential::Kind::kHeader,
-                                              .name = "X-Key",
-                                              .user = {},
-                                              .file = {},
-                                              .env = "CREEL_TEST_KEY",
-                                              .command = {}}));
+    House house(WithService(upstream.port(), TestKey()));
     Peer peer = house.Connect();
     peer.Say(Get("/stream"));
     CHECK(Holds(peer.Hear("first\n\n"), "first\n\n"));
@@ -169,19 +163,13 @@ TEST_SUITE("ProxyService") {
         "SSH-2.0-OpenSSH\r\n",
         "",
     };
-    setenv("CREEL_TEST_KEY", "s3cr3t-key-value", 1);
     for (const char* text : kReplies) {
       CAPTURE(text);
       Upstream upstream([text](Peer& peer) {
         peer.Hear("\r\n\r\n");
         peer.Say(text);
       });
-      House house(WithService(upstream.port(), {.kind = EgressCredential::Kind::kHeader,
-                                                .name = "X-Key",
-                                                .user = {},
-                                                .file = {},
-                                                .env = "CREEL_TEST_KEY",
-                                                .command = {}}));
+      House house(WithService(upstream.port(), TestKey()));
       Peer peer = house.Connect();
       peer.Say(Get("/"));
       CHECK(peer.Hear("").starts_with("HTTP/1.1 502"));
@@ -190,7 +178,6 @@ TEST_SUITE("ProxyService") {
 
   TEST_CASE("what is malformed in a service's reply is not quoted") {
     static constexpr char kSecret[] = "s3cr3t-key-value";
-    setenv("CREEL_TEST_KEY", kSecret, 1);
     const std::string start = "HTTP/1.1 200 OK\r\n";
     const std::string key = kSecret;
     for (const std::string& text : {start + key + "\r\n\r\n", start + "X_" + key + ": 1\r\n\r\n",
@@ -202,12 +189,7 @@ TEST_SUITE("ProxyService") {
         peer.Hear("\r\n\r\n");
         peer.Say(text);
       });
-      House house(WithService(upstream.port(), {.kind = EgressCredential::Kind::kHeader,
-                                                .name = "X-Key",
-                                                .user = {},
-                                                .file = {},
-                                                .env = "CREEL_TEST_KEY",
-                                                .command = {}}));
+      House house(WithService(upstream.port(), TestKey()));
       Peer peer = house.Connect();
       peer.Say(Get("/"));
       const std::string reply = peer.Hear("");

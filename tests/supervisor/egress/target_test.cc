@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include "supervisor/base/crypto.h"
 #include "supervisor/egress/http_head.h"
 
 namespace creel::egress {
